@@ -1,0 +1,3 @@
+"""monGARS: a personal AI that people run themselves."""
+
+__version__ = "0.1.0"
