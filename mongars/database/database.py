@@ -1,0 +1,261 @@
+"""Transactions for reading and for writing, each in the name of an owner.
+
+SQLite runs in WAL mode: any number of readers see a steady snapshot while one writer at a time
+works (`BEGIN IMMEDIATE`, first come, first served inside one process). PostgreSQL carries the
+owner in the transaction (`SET LOCAL`), where row level security reads it; see `rls.py`.
+"""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, NewType
+
+from sqlalchemy import CursorResult, Executable, Row, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+)
+from sqlalchemy.exc import (
+    TimeoutError as PoolTimeoutError,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from mongars.database.settings import DatabaseSettings
+from mongars.errors import NotConfigured, Unavailable
+
+System = NewType("System", str)
+SYSTEM: Final = System("")
+"""The owner of work that crosses people: sign-in, claiming jobs, taking over turns."""
+
+Owner = str | System
+Dialect = Literal["sqlite", "postgresql"]
+Statement = Executable
+
+
+class Reading:
+    """A transaction that reads, in the name of `owner`."""
+
+    def __init__(self, connection: AsyncConnection, owner: Owner, dialect: Dialect) -> None:
+        self.connection = connection
+        self.owner = owner
+        self.dialect = dialect
+
+    async def execute(
+        self,
+        statement: Statement,
+        values: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> CursorResult[Any]:
+        """Run one statement."""
+        return await self.connection.execute(statement, values)
+
+    async def one(self, statement: Statement) -> Row[Any] | None:
+        """The first row, or nothing."""
+        return (await self.connection.execute(statement)).first()
+
+    async def all(self, statement: Statement) -> Sequence[Row[Any]]:
+        """Every row."""
+        return (await self.connection.execute(statement)).all()
+
+    async def scalar(self, statement: Statement) -> Any:
+        """The first column of the first row, or `None`."""
+        return (await self.connection.execute(statement)).scalar()
+
+
+class Writing(Reading):
+    """A transaction that may also write; what must follow it is told with `on_commit`."""
+
+    def __init__(self, connection: AsyncConnection, owner: Owner, dialect: Dialect) -> None:
+        super().__init__(connection, owner, dialect)
+        self.after: list[Callable[[], None]] = []
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Call this once the transaction is on disk, and only then; it must not raise."""
+        self.after.append(callback)
+
+
+class Database:
+    """The one door to what lasts."""
+
+    def __init__(
+        self, url: URL, readers: AsyncEngine, writers: AsyncEngine, dialect: Dialect
+    ) -> None:
+        self.url = url
+        self.dialect: Dialect = dialect
+        self._readers = readers
+        self._writers = writers
+        self._roles: bool | None = None
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, settings: DatabaseSettings, data_dir: Path) -> AsyncGenerator["Database"]:
+        """Open it; nothing is asked of the server before the first transaction."""
+        url = database_url(settings, data_dir)
+        dialect: Dialect = "sqlite" if url.get_backend_name() == "sqlite" else "postgresql"
+        if dialect == "sqlite":
+            readers = _sqlite_engine(url, settings, size=settings.readers, begin="BEGIN")
+            writers = _sqlite_engine(url, settings, size=1, begin="BEGIN IMMEDIATE")
+        else:
+            readers = writers = create_async_engine(
+                url,
+                pool_size=settings.connections,
+                max_overflow=0,
+                pool_timeout=settings.wait_s,
+                pool_pre_ping=True,
+                connect_args={"timeout": settings.wait_s},
+            )
+        try:
+            yield cls(url, readers, writers, dialect)
+        finally:
+            await readers.dispose()
+            if writers is not readers:
+                await writers.dispose()
+
+    @contextlib.asynccontextmanager
+    async def reading(self, owner: Owner) -> AsyncIterator[Reading]:
+        """A transaction that reads. Raises `Unavailable` when the database does not answer."""
+        with _translated():
+            async with self._readers.connect() as connection:
+                await self._bind_owner(connection, owner)
+                yield Reading(connection, owner, self.dialect)
+
+    @contextlib.asynccontextmanager
+    async def writing(self, owner: Owner) -> AsyncIterator[Writing]:
+        """A transaction that writes: all of it or nothing. Raises `Unavailable`."""
+        with _translated():
+            async with self._writers.begin() as connection:
+                await self._bind_owner(connection, owner)
+                transaction = Writing(connection, owner, self.dialect)
+                yield transaction
+        for callback in transaction.after:
+            callback()
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The engine that writes, for migrations and backup."""
+        return self._writers
+
+    async def _bind_owner(self, connection: AsyncConnection, owner: Owner) -> None:
+        """Tell PostgreSQL in whose name this transaction runs (until its end)."""
+        if self.dialect != "postgresql":
+            return
+        if self._roles is None:
+            found = await connection.scalar(
+                text(
+                    "SELECT count(*) FROM pg_roles WHERE rolname IN "
+                    "('mongars_people', 'mongars_jobs') AND pg_has_role(current_user, oid, 'MEMBER')"
+                )
+            )
+            self._roles = found == 2
+        system = owner is SYSTEM
+        owner_setting = "set_config('mongars.owner', :owner, true), set_config('mongars.system', :system, true)"
+        role = ", set_config('role', :role, true)" if self._roles else ""
+        values = {"owner": "" if system else owner, "system": "on" if system else "off"}
+        if self._roles:
+            values["role"] = "mongars_jobs" if system else "mongars_people"
+        await connection.execute(text(f"SELECT {owner_setting}{role}"), values)  # noqa: S608
+
+
+def database_url(settings: DatabaseSettings, data_dir: Path) -> URL:
+    """The SQLAlchemy address. Raises `NotConfigured` for anything but PostgreSQL and SQLite."""
+    if settings.url is None:
+        return URL.create("sqlite+aiosqlite", database=str(data_dir / "mongars.db"))
+    try:
+        url = make_url(settings.url.get_secret_value())
+    except Exception as error:  # noqa: BLE001 - SQLAlchemy names no narrower error for every case
+        raise NotConfigured(
+            "MONGARS_DATABASE__URL cannot be read; it looks like postgresql://user:password@host/name"
+        ) from error
+    match url.get_backend_name():
+        case "postgresql":
+            return url.set(drivername="postgresql+asyncpg")
+        case "sqlite":
+            return url.set(drivername="sqlite+aiosqlite")
+        case other:
+            raise NotConfigured(
+                f"MONGARS_DATABASE__URL names {other!r}; monGARS keeps its data in postgresql:// or SQLite"
+            )
+
+
+def _sqlite_engine(url: URL, settings: DatabaseSettings, *, size: int, begin: str) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=settings.wait_s,
+        connect_args={"timeout": settings.wait_s, "isolation_level": None},
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        # FULL: a commit is on disk (fsync of the WAL) before anybody is told about it.
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "secure_delete=ON",
+            "temp_store=MEMORY",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def start(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+@contextlib.contextmanager
+def _translated() -> Any:
+    """Foreign errors of a database that is away become `Unavailable`; wrong statements stay bugs."""
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise Unavailable(
+            "The database is busy; try again in a moment.", slug="database-busy", retry_after_s=2
+        ) from error
+    except (OperationalError, InterfaceError, InternalError, DBAPIError) as error:
+        if (fault := _fault(error)) is None:
+            raise
+        raise fault from error
+    except (ConnectionError, asyncio.TimeoutError) as error:
+        raise Unavailable(
+            "The database does not answer.", slug="database-unavailable", retry_after_s=5
+        ) from error
+
+
+def _fault(error: DBAPIError) -> Unavailable | None:
+    origin = error.orig
+    said = str(origin).lower()
+    if "disk is full" in said or "no space left" in said or "disk full" in said:
+        return Unavailable(
+            "The disk is full; nothing was stored. Free some space and try again.",
+            slug="disk-full",
+            retry_after_s=30,
+        )
+    if "locked" in said or "deadlock" in said:
+        return Unavailable(
+            "The database is busy; try again in a moment.", slug="database-busy", retry_after_s=2
+        )
+    if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
+        schema = "no such table" in said or "no such column" in said
+        return None if schema else _away()
+    if isinstance(origin, sqlite3.DatabaseError) and "malformed" in said:
+        return Unavailable(
+            "The database file is damaged; `mongars doctor` says more.", slug="database-damaged"
+        )
+    return None
+
+
+def _away() -> Unavailable:
+    return Unavailable(
+        "The database does not answer.", slug="database-unavailable", retry_after_s=5
+    )
