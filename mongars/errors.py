@@ -3,7 +3,8 @@
     Fault
     ├── Invalid        what was sent is wrong               422  exit 2
     │   ├── Malformed  it cannot be read at all             400  exit 2
-    │   └── TooLarge   it is more than is taken             413  exit 2
+    │   ├── TooLarge   it is more than is taken             413  exit 2
+    │   └── NoMethod   the address takes other methods      405  exit 2
     ├── Unproven       who is asking is not proved          401  exit 1
     ├── Forbidden      known, and still not allowed         403  exit 1
     ├── Missing        not there, or not yours              404  exit 1
@@ -78,6 +79,12 @@ class TooLarge(Invalid):
     slug, title = "too-large", "This is too large"
 
 
+class NoMethod(Invalid):
+    """The address exists, and does not take this method."""
+
+    slug, title = "method-not-allowed", "This method is not taken here"
+
+
 class Unproven(Fault):
     """Who is asking is not proved: no token, a wrong one, or one that has ended."""
 
@@ -139,6 +146,7 @@ MEANING: Mapping[type[Fault], Meaning] = MappingProxyType(
     {
         Malformed: Meaning(400, 2, "info"),
         TooLarge: Meaning(413, 2, "info"),
+        NoMethod: Meaning(405, 2, "info"),
         Invalid: Meaning(422, 2, "info"),
         Unproven: Meaning(401, 1, "info"),
         Forbidden: Meaning(403, 1, "info"),

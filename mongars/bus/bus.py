@@ -89,9 +89,7 @@ class Bus:
         self._deliver(topic, message)
         if self._redis is not None:
             with contextlib.suppress(asyncio.QueueFull):
-                self._outbox.put_nowait(
-                    b"%s %s %s" % (self._self_id, topic.encode(), message)
-                )
+                self._outbox.put_nowait(b"%s %s %s" % (self._self_id, topic.encode(), message))
 
     @contextlib.contextmanager
     def _listening(self, subscription: Subscription) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """The database: transactions that know whose they are, on SQLite and PostgreSQL."""
 
+from mongars.database import migrate
 from mongars.database.database import SYSTEM, Database, Owner, Reading, System, Writing
 from mongars.database.settings import DatabaseSettings
 from mongars.database.types import Json, UtcTime, metadata
@@ -15,4 +16,5 @@ __all__ = [
     "UtcTime",
     "Writing",
     "metadata",
+    "migrate",
 ]

@@ -5,7 +5,6 @@ works (`BEGIN IMMEDIATE`, first come, first served inside one process). PostgreS
 owner in the transaction (`SET LOCAL`), where row level security reads it; see `rls.py`.
 """
 
-import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -153,12 +152,14 @@ class Database:
             )
             self._roles = found == 2
         system = owner is SYSTEM
-        owner_setting = "set_config('mongars.owner', :owner, true), set_config('mongars.system', :system, true)"
+        owner_setting = (
+            "set_config('mongars.owner', :owner, true), set_config('mongars.system', :system, true)"
+        )
         role = ", set_config('role', :role, true)" if self._roles else ""
         values = {"owner": "" if system else owner, "system": "on" if system else "off"}
         if self._roles:
             values["role"] = "mongars_jobs" if system else "mongars_people"
-        await connection.execute(text(f"SELECT {owner_setting}{role}"), values)  # noqa: S608
+        await connection.execute(text(f"SELECT {owner_setting}{role}"), values)
 
 
 def database_url(settings: DatabaseSettings, data_dir: Path) -> URL:
@@ -167,7 +168,7 @@ def database_url(settings: DatabaseSettings, data_dir: Path) -> URL:
         return URL.create("sqlite+aiosqlite", database=str(data_dir / "mongars.db"))
     try:
         url = make_url(settings.url.get_secret_value())
-    except Exception as error:  # noqa: BLE001 - SQLAlchemy names no narrower error for every case
+    except Exception as error:
         raise NotConfigured(
             "MONGARS_DATABASE__URL cannot be read; it looks like postgresql://user:password@host/name"
         ) from error
@@ -226,7 +227,7 @@ def _translated() -> Any:
         if (fault := _fault(error)) is None:
             raise
         raise fault from error
-    except (ConnectionError, asyncio.TimeoutError) as error:
+    except (TimeoutError, ConnectionError) as error:
         raise Unavailable(
             "The database does not answer.", slug="database-unavailable", retry_after_s=5
         ) from error

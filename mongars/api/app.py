@@ -1,0 +1,62 @@
+"""The application: every router, inside one border, with one way to fail."""
+
+import importlib
+import pkgutil
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+
+from mongars import __version__
+from mongars.api import problems, routes
+from mongars.api.border import Border
+from mongars.api.strict import StrictRoute
+from mongars.body import Body
+from mongars.settings import Settings
+
+PREFIX = "/api/v1"
+
+OpenBody = Callable[[], AbstractAsyncContextManager[Body]]
+
+
+def create_app(settings: Settings, open_body: OpenBody | None = None) -> FastAPI:
+    """The API. The body is opened by its lifespan; where it is open already, set `app.state.body`."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        if open_body is None:
+            yield
+            return
+        async with open_body() as body:
+            app.state.body = body
+            yield
+
+    app = FastAPI(
+        title="monGARS",
+        version=__version__,
+        summary="A personal AI that people run themselves.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.api.docs else None,
+        root_path=settings.api.root_path,
+        generate_unique_id_function=_operation_id,
+        redirect_slashes=False,
+    )
+    problems.install(app)
+    for found in sorted(pkgutil.iter_modules(routes.__path__), key=lambda one: one.name):
+        module = importlib.import_module(f"{routes.__name__}.{found.name}")
+        router: APIRouter = module.router
+        assert issubclass(router.route_class, StrictRoute), f"{found.name}: route_class=StrictRoute"
+        app.include_router(router, prefix=getattr(module, "PREFIX", PREFIX))
+    app.add_middleware(
+        Border,  # type: ignore[arg-type]
+        hosts=(settings.api.host, *settings.api.allowed_hosts),
+        body_bytes=settings.limits.body_bytes,
+    )
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

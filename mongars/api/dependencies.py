@@ -1,0 +1,18 @@
+"""What routes are given."""
+
+from typing import Annotated
+
+from fastapi import Depends
+from fastapi.requests import HTTPConnection
+
+from mongars.body import Body
+
+
+def body_of(connection: HTTPConnection) -> Body:
+    """The body that this application was opened with."""
+    body = connection.app.state.body
+    assert isinstance(body, Body)
+    return body
+
+
+BodyDep = Annotated[Body, Depends(body_of)]

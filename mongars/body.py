@@ -1,0 +1,103 @@
+"""Builds every organ, joins them, and closes them in reverse.
+
+The API, the page, the command line, the worker and the tests all live in this same body.
+"""
+
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from mongars.auth import Auth
+from mongars.bus import Bus
+from mongars.cache import TieredCache
+from mongars.cortex import Cortex
+from mongars.database import Database, migrate
+from mongars.hippocampus import Hippocampus
+from mongars.jobs import Jobs
+from mongars.llm import LLMIntegration
+from mongars.neurons import Neurons
+from mongars.settings import Settings
+from mongars.telemetry import Telemetry
+
+
+@dataclass(frozen=True)
+class Body:
+    """Every organ, open."""
+
+    settings: Settings
+    data_dir: Path
+    telemetry: Telemetry
+    database: Database
+    redis: Redis | None
+    bus: Bus
+    cache: TieredCache
+    jobs: Jobs
+    auth: Auth
+    neurons: Neurons
+    llm: LLMIntegration
+    hippocampus: Hippocampus
+    cortex: Cortex
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, settings: Settings, data_dir: Path) -> AsyncGenerator["Body"]:
+        """Open all organs; what needs long to be ready (a model) gets ready behind this."""
+        make_data_dir(data_dir)
+        async with contextlib.AsyncExitStack() as stack:
+            telemetry = stack.enter_context(Telemetry.open(settings.telemetry))
+            redis = await stack.enter_async_context(_redis(settings))
+            database = await stack.enter_async_context(Database.open(settings.database, data_dir))
+            if database.dialect == "sqlite":
+                await migrate.upgrade(database)
+            bus = await stack.enter_async_context(Bus.open(redis))
+            cache = await stack.enter_async_context(
+                TieredCache.open(settings.cache, data_dir, redis)
+            )
+            jobs = Jobs(database, bus, settings.jobs)
+            auth = await stack.enter_async_context(Auth.open(settings.auth, database, data_dir))
+            neurons = await stack.enter_async_context(Neurons.open(settings.neurons, cache))
+            llm = await stack.enter_async_context(
+                LLMIntegration.open(settings.llm, settings.circuit, data_dir, cache)
+            )
+            hippocampus = Hippocampus(database, jobs, bus, data_dir, settings.hippocampus)
+            cortex = await stack.enter_async_context(
+                Cortex.open(settings.cortex, settings.limits, database, bus, jobs, llm, hippocampus)
+            )
+            yield cls(
+                settings,
+                data_dir,
+                telemetry,
+                database,
+                redis,
+                bus,
+                cache,
+                jobs,
+                auth,
+                neurons,
+                llm,
+                hippocampus,
+                cortex,
+            )
+
+
+def make_data_dir(data_dir: Path) -> None:
+    """The data directory, for its owner's eyes only."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data_dir.chmod(0o700)
+
+
+@contextlib.asynccontextmanager
+async def _redis(settings: Settings) -> AsyncGenerator[Redis | None]:
+    if settings.redis.url is None:
+        yield None
+        return
+    redis = Redis.from_url(
+        settings.redis.url.get_secret_value(),
+        socket_timeout=None,
+        socket_connect_timeout=settings.redis.timeout_s,
+    )
+    async with redis:
+        yield redis

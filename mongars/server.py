@@ -1,0 +1,210 @@
+"""One process tree that serves: API, page and background work, or one of them."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mongars.body import Body, make_data_dir
+from mongars.errors import NotConfigured
+from mongars.settings import Settings
+from mongars.telemetry import configure_logs
+from mongars.worker import work
+
+log = structlog.get_logger()
+
+Part = Literal["api", "web", "worker"]
+
+API_PATHS = ("/api/", "/v1/", "/.well-known/")
+API_EXACT = frozenset(
+    {"/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/mcp", "/api", "/v1"}
+)
+GRACE_S = 8
+"""How long running requests may take to end after SIGTERM; the whole stop takes less than 10 s."""
+
+
+class Paths:
+    """Sends what is the API's to the API, and everything else to the page."""
+
+    def __init__(self, api: ASGIApp, web: ASGIApp) -> None:
+        self._api = api
+        self._web = web
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Dispatch by path."""
+        path = scope.get("path", "")
+        of_api = (
+            scope["type"] == "lifespan"
+            or path in API_EXACT
+            or path.startswith(("/docs/", *API_PATHS))
+        )
+        await (self._api if of_api else self._web)(scope, receive, send)
+
+
+class Listener(uvicorn.Server):
+    """uvicorn, which tells the body at once when it is asked to stop."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin to stop: running turns finish or are handed over, streams end."""
+        self._stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings, data_dir: Path, only: Part | None = None) -> None:
+    """Serve until told to stop. Raises `NotConfigured` when the address is taken."""
+    os.umask(0o077)
+    configure_logs(settings.telemetry)
+    uvloop = _uvloop()
+    runner = asyncio.Runner(loop_factory=uvloop)
+    with runner:
+        runner.run(_serve(settings, data_dir, only))
+
+
+def _uvloop() -> Any:
+    try:
+        import uvloop
+    except ImportError:  # no wheel for this platform: asyncio's own loop does the same
+        return None
+    return uvloop.new_event_loop
+
+
+async def _serve(settings: Settings, data_dir: Path, only: Part | None) -> None:
+    if only == "web":
+        from mongars.web import create_web
+
+        make_data_dir(data_dir)
+        await _listen(settings, create_web(settings, data_dir, api=None), asyncio.Event())
+        return
+    stopping = asyncio.Event()
+    async with Body.open(settings, data_dir) as body:
+        if only == "worker":
+            await _only_work(body, stopping)
+            return
+        from mongars.api.app import create_app
+
+        api = create_app(settings)
+        api.state.body = body
+        app: ASGIApp = api
+        if only is None:
+            from mongars.web import create_web
+
+            app = Paths(api, create_web(settings, data_dir, api=api))
+        if code := await body.auth.setup_code():
+            print(f"First start: create the admin with the one-time code {code}", flush=True)
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(_wind_down(body, stopping))]
+            if only is None:
+                background.append(tasks.create_task(work(body)))
+            try:
+                with _server_file(settings, data_dir):
+                    await _listen(settings, app, stopping)
+            finally:
+                for task in background:
+                    task.cancel()
+
+
+async def _wind_down(body: Body, stopping: asyncio.Event) -> None:
+    """Streams of turns end as soon as the process is asked to stop, so that it can."""
+    await stopping.wait()
+    await body.cortex.wind_down()
+
+
+async def _only_work(body: Body, stopping: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sig, stopping.set)
+    working = asyncio.create_task(work(body))
+    waiting = asyncio.create_task(stopping.wait())
+    await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (working, waiting):
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await working
+
+
+async def _listen(settings: Settings, app: ASGIApp, stopping: asyncio.Event) -> None:
+    api = settings.api
+    config = uvicorn.Config(
+        app,
+        host=api.host,
+        port=api.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=bool(api.trusted_proxies),
+        forwarded_allow_ips=list(api.trusted_proxies),
+        timeout_graceful_shutdown=GRACE_S,
+        lifespan="on",
+        ws="websockets-sansio",
+        ws_max_size=settings.limits.body_bytes,
+    )
+    server = Listener(config, stopping)
+    with _taken(api.host, api.port):
+        async with _announced(server, api.host, api.port):
+            await server.serve()
+    if not server.started:
+        raise NotConfigured(
+            f"Port {api.port} on {api.host} cannot be listened on; choose another with --port."
+        )
+
+
+@contextlib.contextmanager
+def _taken(host: str, port: int) -> Any:
+    """uvicorn ends the process when it cannot listen; say it in our words."""
+    try:
+        yield
+    except SystemExit as error:
+        raise NotConfigured(
+            f"Port {port} on {host} cannot be listened on (is monGARS running already?);"
+            " choose another with --port."
+        ) from error
+
+
+@contextlib.asynccontextmanager
+async def _announced(server: uvicorn.Server, host: str, port: int) -> AsyncGenerator[None]:
+    """Print the address once it answers."""
+
+    async def announce() -> None:
+        while not server.started:
+            await asyncio.sleep(0.02)
+        print(address(host, port), flush=True)
+
+    task = asyncio.create_task(announce())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def address(host: str, port: int) -> str:
+    """The address a person on this machine opens."""
+    name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::", "::1", "localhost") else host  # noqa: S104
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}"
+
+
+@contextlib.contextmanager
+def _server_file(settings: Settings, data_dir: Path) -> Any:
+    """Tell the command line where this data directory is served."""
+    path = data_dir / "server.json"
+    told = {"url": address(settings.api.host, settings.api.port), "pid": os.getpid()}
+    path.write_text(json.dumps(told))
+    path.chmod(0o600)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(path.read_text()).get("pid") == os.getpid():
+                path.unlink()
