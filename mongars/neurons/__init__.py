@@ -1,0 +1,5 @@
+"""Texts to vectors."""
+
+from mongars.neurons.settings import NeuronsSettings
+
+__all__ = ["NeuronsSettings"]
