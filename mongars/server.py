@@ -5,7 +5,8 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncGenerator
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,11 +51,31 @@ class Paths:
 
 
 class Listener(uvicorn.Server):
-    """uvicorn, which tells the body at once when it is asked to stop."""
+    """uvicorn that tells its address once it answers, and the body as soon as it is asked to stop."""
 
-    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event, told: str) -> None:
         super().__init__(config)
         self._stopping = stopping
+        self._told = told
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        """Listen, and say where."""
+        await super().startup(sockets)
+        if self.started:
+            sys.stdout.write(f"{self._told}\n")
+            sys.stdout.flush()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End in order on SIGTERM and SIGINT: uvicorn would raise them again before we closed."""
+        loop = asyncio.get_running_loop()
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sig, self.handle_exit, sig, None)
+        try:
+            yield
+        finally:
+            for sig in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(sig)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Begin to stop: running turns finish or are handed over, streams end."""
@@ -102,7 +123,7 @@ async def _serve(settings: Settings, data_dir: Path, only: Part | None) -> None:
 
             app = Paths(api, create_web(settings, data_dir, api=api))
         if code := await body.auth.setup_code():
-            print(f"First start: create the admin with the one-time code {code}", flush=True)
+            sys.stdout.write(f"First start: create the admin with the one-time code {code}\n")
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(_wind_down(body, stopping))]
             if only is None:
@@ -151,10 +172,9 @@ async def _listen(settings: Settings, app: ASGIApp, stopping: asyncio.Event) -> 
         ws="websockets-sansio",
         ws_max_size=settings.limits.body_bytes,
     )
-    server = Listener(config, stopping)
+    server = Listener(config, stopping, address(api.host, api.port))
     with _taken(api.host, api.port):
-        async with _announced(server, api.host, api.port):
-            await server.serve()
+        await server.serve()
     if not server.started:
         raise NotConfigured(
             f"Port {api.port} on {api.host} cannot be listened on; choose another with --port."
@@ -162,7 +182,7 @@ async def _listen(settings: Settings, app: ASGIApp, stopping: asyncio.Event) -> 
 
 
 @contextlib.contextmanager
-def _taken(host: str, port: int) -> Any:
+def _taken(host: str, port: int) -> Iterator[None]:
     """uvicorn ends the process when it cannot listen; say it in our words."""
     try:
         yield
@@ -173,22 +193,6 @@ def _taken(host: str, port: int) -> Any:
         ) from error
 
 
-@contextlib.asynccontextmanager
-async def _announced(server: uvicorn.Server, host: str, port: int) -> AsyncGenerator[None]:
-    """Print the address once it answers."""
-
-    async def announce() -> None:
-        while not server.started:
-            await asyncio.sleep(0.02)
-        print(address(host, port), flush=True)
-
-    task = asyncio.create_task(announce())
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
 def address(host: str, port: int) -> str:
     """The address a person on this machine opens."""
     name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::", "::1", "localhost") else host  # noqa: S104
@@ -196,7 +200,7 @@ def address(host: str, port: int) -> str:
 
 
 @contextlib.contextmanager
-def _server_file(settings: Settings, data_dir: Path) -> Any:
+def _server_file(settings: Settings, data_dir: Path) -> Iterator[None]:
     """Tell the command line where this data directory is served."""
     path = data_dir / "server.json"
     told = {"url": address(settings.api.host, settings.api.port), "pid": os.getpid()}

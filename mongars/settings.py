@@ -173,10 +173,7 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
 def _with_files(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment's own settings, with the contents of the files that `*_FILE` name."""
     known = set(names())
-    values: dict[str, str] = {}
-    for name, value in environ.items():
-        if name.upper() in known:
-            values[name] = value
+    values = {name: value for name, value in environ.items() if name.upper() in known}
     for name, value in environ.items():
         plain = name.upper().removesuffix(FROM_FILE)
         if name.upper() == plain or plain not in known:

@@ -147,7 +147,9 @@ class Database:
             found = await connection.scalar(
                 text(
                     "SELECT count(*) FROM pg_roles WHERE rolname IN "
-                    "('mongars_people', 'mongars_jobs') AND pg_has_role(current_user, oid, 'MEMBER')"
+                    "('mongars_people', 'mongars_jobs') AND pg_has_role(current_user, oid, CASE WHEN "
+                    "current_setting('server_version_num')::int >= 160000 THEN 'SET' "
+                    "ELSE 'MEMBER' END)"
                 )
             )
             self._roles = found == 2

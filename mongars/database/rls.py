@@ -25,7 +25,10 @@ def create_roles() -> None:
         text(
             f"""
             DO $$
-            DECLARE may boolean;
+            DECLARE
+              may boolean;
+              step_into text := CASE WHEN current_setting('server_version_num')::int >= 160000
+                                THEN ' WITH SET TRUE' ELSE '' END;
             BEGIN
               SELECT rolcreaterole OR rolsuper INTO may FROM pg_roles WHERE rolname = current_user;
               IF NOT may THEN RETURN; END IF;
@@ -36,12 +39,10 @@ def create_roles() -> None:
               IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{JOBS}') THEN
                 CREATE ROLE {JOBS} NOLOGIN NOBYPASSRLS;
               END IF;
-              IF NOT pg_has_role(current_user, '{PEOPLE}', 'MEMBER') THEN
-                EXECUTE format('GRANT {PEOPLE} TO %I', current_user);
-              END IF;
-              IF NOT pg_has_role(current_user, '{JOBS}', 'MEMBER') THEN
-                EXECUTE format('GRANT {JOBS} TO %I', current_user);
-              END IF;
+              BEGIN  -- since 16, who makes a role may not step into it without this
+                EXECUTE format('GRANT {PEOPLE}, {JOBS} TO %I', current_user) || step_into;
+              EXCEPTION WHEN insufficient_privilege THEN RETURN;  -- somebody else's roles
+              END;
               EXECUTE format('GRANT USAGE ON SCHEMA %I TO {PEOPLE}, {JOBS}', current_schema());
               EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT, INSERT, UPDATE,'
                              ' DELETE ON TABLES TO {PEOPLE}, {JOBS}', current_schema());
