@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 from redis.asyncio import Redis
 
@@ -32,6 +34,12 @@ async def test_a_slow_listener_loses_the_oldest_and_is_told() -> None:
         assert await slow.get(0.1) == b"1"
 
 
+@contextlib.asynccontextmanager
+async def replica(url: str) -> AsyncIterator[Bus]:
+    async with Redis.from_url(url) as redis, Bus.open(redis) as bus:
+        yield bus
+
+
 async def connected(bus: Bus, state: bool = True) -> None:
     async with asyncio.timeout(15):
         while bus.connected is not state:
@@ -39,9 +47,7 @@ async def connected(bus: Bus, state: bool = True) -> None:
 
 
 async def test_another_process_hears_through_redis(redis_url: str) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        here = await stack.enter_async_context(Bus.open(Redis.from_url(redis_url)))
-        there = await stack.enter_async_context(Bus.open(Redis.from_url(redis_url)))
+    async with replica(redis_url) as here, replica(redis_url) as there:
         await asyncio.gather(connected(here), connected(there))
         async with there.subscribe("turn:1") as news, here.subscribe("turn:1") as own:
             here.publish("turn:1", b"a b \xff")
@@ -50,10 +56,10 @@ async def test_another_process_hears_through_redis(redis_url: str) -> None:
             assert await own.get(0.05) is None  # not once more by the way of Redis
 
 
-async def test_redis_may_go_and_come_back(tmp_path) -> None:  # type: ignore[no-untyped-def]
+async def test_redis_may_go_and_come_back(tmp_path: Path) -> None:
     port = free_port()
     url = f"redis://127.0.0.1:{port}/0"
-    async with Bus.open(Redis.from_url(url)) as here, Bus.open(Redis.from_url(url)) as there:
+    async with replica(url) as here, replica(url) as there:
         with redis_server(tmp_path, port):
             await asyncio.gather(connected(here), connected(there))
         await connected(there, state=False)
