@@ -46,6 +46,8 @@ class Trouble:
     """Pieces of the answer before a line `{"error": …}`."""
     cut_after: int | None = None
     """Pieces of the answer before the connection is cut."""
+    end_after: int | None = None
+    """Pieces of the answer before the stream ends in good order, but without its last line."""
     hang_after: int | None = None
     """Pieces of the answer before nothing comes any more."""
     refuse: tuple[int, str] | None = None
@@ -294,6 +296,8 @@ class OllamaServer:
                 return
             if sent == self.trouble.cut_after:
                 raise ConnectionAbortedError
+            if sent == self.trouble.end_after:
+                return
             if sent == self.trouble.hang_after:
                 await asyncio.Event().wait()
             await asyncio.sleep(self.token_s)

@@ -139,6 +139,13 @@ async def test_a_server_that_stays_away_is_given_up_and_what_came_is_kept(hub, t
     assert len(hub.ranges) == 3
 
 
+async def test_a_connection_that_is_cut_again_and_again_is_enough_while_bytes_come(hub, tmp_path):
+    hub.trouble = Trouble(cut_after_bytes=CHUNK_BYTES, cuts=3)
+    async with downloading(hub, tmp_path) as downloads:
+        await downloads.pull(REPOSITORY, progress=Told())
+    assert len(hub.ranges) == 4
+
+
 async def test_a_server_that_ignores_the_range_is_read_from_the_start(hub, tmp_path):
     hub.trouble = Trouble(cut_after_bytes=CHUNK_BYTES, ignore_range=True)
     async with downloading(hub, tmp_path) as downloads:
@@ -204,7 +211,6 @@ async def test_a_model_comes_from_an_address_and_says_that_nobody_vouches_for_it
 
 async def test_an_address_is_resumed_only_while_the_file_is_the_same(hub, tmp_path):
     address = f"{hub.url}/files/mine.gguf"
-    hub.trouble = Trouble(cut_after_bytes=CHUNK_BYTES, cuts=1)
     told = Told()
     async with downloading(hub, tmp_path) as downloads:
         hub.trouble = Trouble(wait_after_bytes=CHUNK_BYTES)
@@ -214,7 +220,7 @@ async def test_an_address_is_resumed_only_while_the_file_is_the_same(hub, tmp_pa
         pulling.cancel()
         with pytest.raises(asyncio.CancelledError):
             await pulling
-        other = tiny_gguf(2 * CHUNK_BYTES)
+        other = tiny_gguf() + b"another" * CHUNK_BYTES
         hub.files["mine.gguf"], hub.trouble = other, Trouble()
         await downloads.pull(address, progress=Told())
     assert (tmp_path / "models" / "mine.gguf").read_bytes() == other
@@ -310,6 +316,12 @@ def test_sources_are_taken_apart(text, kind, repository, revision, path):
     source = Source.read(text)
     assert (source.kind, source.repository, source.revision) == (kind, repository, revision)
     assert source.path == path
+
+
+def test_secrets_of_an_address_do_not_stand_where_it_is_told():
+    source = Source.read("https://me:secret@example.org/x.gguf?key=secret")
+    assert source.text == "https://example.org/x.gguf"
+    assert source.url == "https://me:secret@example.org/x.gguf?key=secret"
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,7 @@ async def test_an_error_in_the_middle_of_the_stream_breaks_the_answer(ollama, se
     ("trouble", "what"),
     [
         (Trouble(cut_after=1), "broke"),
+        (Trouble(end_after=1), "broke off in the middle"),
         (Trouble(garbage=True), "language"),
         (Trouble(refuse=(500, "llama runner process has terminated")), "terminated"),
         (Trouble(refuse=(503, "server busy")), "503"),
