@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
-from mongars.hardware import recommended_worker_count
+from mongars.hardware import describe
 
 GB = 10**9
 MB = 10**6
@@ -49,14 +47,14 @@ CATALOGUE: tuple[CataloguedModel, ...] = (
         "qwen2.5:0.5b", "for a Pi with 2 GB; short answers, many languages",
     ),
     CataloguedModel(
-        "Qwen2.5-1.5B-Instruct", 1.54, "apache-2.0", 1_120 * MB, 28_672, 32_768,
-        "Qwen/Qwen2.5-1.5B-Instruct-GGUF", "qwen2.5-1.5b-instruct-q4_k_m.gguf",
-        "qwen2.5:1.5b", "small and quick, good in French; little memory for long talks",
-    ),
-    CataloguedModel(
         "SmolLM2-1.7B-Instruct", 1.71, "apache-2.0", 1_060 * MB, 196_608, 8_192,
         "HuggingFaceTB/SmolLM2-1.7B-Instruct-GGUF", "smollm2-1.7b-instruct-q4_k_m.gguf",
         "smollm2:1.7b", "the built-in model's big sister; English",
+    ),
+    CataloguedModel(
+        "Qwen2.5-1.5B-Instruct", 1.54, "apache-2.0", 1_120 * MB, 28_672, 32_768,
+        "Qwen/Qwen2.5-1.5B-Instruct-GGUF", "qwen2.5-1.5b-instruct-q4_k_m.gguf",
+        "qwen2.5:1.5b", "small and quick, good in French; little memory for long talks",
     ),
     CataloguedModel(
         "Phi-4-mini-instruct", 3.84, "mit", 2_490 * MB, 131_072, 131_072,
@@ -84,7 +82,7 @@ CATALOGUE: tuple[CataloguedModel, ...] = (
         "phi4:14b", "careful and knowing; for 16 GB and a quick memory",
     ),
 )  # fmt: skip
-"""From small to large."""
+"""From the least able to the most able."""
 
 COMFORTABLE_TOKENS_PER_S = 5.0
 """About as quickly as people read aloud; slower models are listed after the quicker ones."""
@@ -130,23 +128,19 @@ class Recommendation:
 def look_around(
     disk_free_bytes: int, root: Path = Path("/"), *, measured_bytes_per_s: float | None = None
 ) -> Machine:
-    """This machine, from `/proc`, `/sys` and the device tree below `root`.
+    """This machine, as its kernel describes it below `root`.
 
     `measured_bytes_per_s`: a known model's bytes times its measured tokens a second, where somebody
     measured; better than the guess of `guessed_bytes_per_s`.
     """
-    cores = recommended_worker_count(root)
-    memory = _meminfo(root)
-    limit = _memory_limit(root)
-    total = memory.get("MemTotal", 0)
-    available = memory.get("MemAvailable", total)
-    if limit is not None:
-        total, available = min(total, limit), min(available, limit)
-    speed = measured_bytes_per_s or guessed_bytes_per_s(cores, root)
-    return Machine(total, available, disk_free_bytes, cores, speed)
+    here = describe(root)
+    total = here.memory.total or 0
+    available = total if here.memory.available is None else here.memory.available
+    speed = measured_bytes_per_s or guessed_bytes_per_s(here.workers, here.board or "")
+    return Machine(total, available, disk_free_bytes, here.workers, speed)
 
 
-def guessed_bytes_per_s(cores: int, root: Path = Path("/")) -> float:
+def guessed_bytes_per_s(cores: int, board: str = "") -> float:
     """How quickly weights are read from memory here; a guess that may be wrong by a factor of two.
 
     One token reads all weights once, so tokens a second ≈ this ÷ size of the file. A core draws about
@@ -154,7 +148,6 @@ def guessed_bytes_per_s(cores: int, root: Path = Path("/")) -> float:
     together draw at most about 25 GB/s from two channels of memory. Known boards have their own
     number. Graphics cards are not counted: the embedded model runs on the processor.
     """
-    board = _device_model(root)
     for name, bytes_per_s in _BOARDS:
         if name in board:
             return float(bytes_per_s)
@@ -169,10 +162,11 @@ def expected_tokens_per_s(model: CataloguedModel, machine: Machine) -> float:
 def recommend(
     machine: Machine, *, all_models: bool = False, catalogue: Sequence[CataloguedModel] = CATALOGUE
 ) -> list[Recommendation]:
-    """What this machine can carry, best first: the largest that answers comfortably, then smaller
-    ones, then those that would be slow. With `all_models` the rest follows, saying why not."""
+    """What this machine can carry, best first: the ablest that answers comfortably, then the less
+    able, then those that would be slow, the quickest first. With `all_models` the rest follows, saying why not."""
     judged = [_judge(model, machine) for model in catalogue]
-    return sorted((r for r in judged if all_models or r.fits), key=_rank)
+    shown = [(place, r) for place, r in enumerate(judged) if all_models or r.fits]
+    return [r for _, r in sorted(shown, key=lambda one: _rank(*one))]
 
 
 def find(name: str, catalogue: Sequence[CataloguedModel] = CATALOGUE) -> CataloguedModel | None:
@@ -183,10 +177,10 @@ def find(name: str, catalogue: Sequence[CataloguedModel] = CATALOGUE) -> Catalog
     return None
 
 
-def _rank(recommendation: Recommendation) -> tuple[bool, bool, bool, float]:
+def _rank(place: int, recommendation: Recommendation) -> tuple[bool, bool, bool, float]:
     slow = recommendation.tokens_per_s < COMFORTABLE_TOKENS_PER_S
-    size = recommendation.model.parameters_b
-    return (not recommendation.fits, slow, recommendation.tight, size if slow else -size)
+    last = -recommendation.tokens_per_s if slow else float(-place)
+    return (not recommendation.fits, slow, recommendation.tight, last)
 
 
 def _judge(model: CataloguedModel, machine: Machine) -> Recommendation:
@@ -198,37 +192,3 @@ def _judge(model: CataloguedModel, machine: Machine) -> Recommendation:
         why_not = f"needs {model.download_bytes / GB:.1f} GB of disk; {machine.disk_free_bytes / GB:.1f} GB are free"
     speed = expected_tokens_per_s(model, machine)
     return Recommendation(model, needed, speed, why_not, tight=needed > machine.available_bytes)
-
-
-def _meminfo(root: Path) -> dict[str, int]:
-    """`/proc/meminfo` in bytes; where there is none (macOS), the same from psutil."""
-    try:
-        lines = (root / "proc/meminfo").read_text().splitlines()
-    except OSError:
-        memory = psutil.virtual_memory()
-        return {"MemTotal": memory.total, "MemAvailable": memory.available}
-    found: dict[str, int] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        number = value.split()[0] if value.split() else ""
-        if number.isdigit():
-            found[name] = int(number) * 1024
-    return found
-
-
-def _memory_limit(root: Path) -> int | None:
-    """What the control group allows in bytes (v2 `memory.max`, v1 `limit_in_bytes`)."""
-    for name in ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = (root / name).read_text().strip()
-        except OSError:
-            continue
-        return int(text) if text.isdigit() else None
-    return None
-
-
-def _device_model(root: Path) -> str:
-    try:
-        return (root / "proc/device-tree/model").read_text().rstrip("\x00")
-    except OSError:
-        return ""

@@ -22,7 +22,7 @@ def machine(memory_gb: float, cores: int = 4, *, available_gb: float | None = No
         available_bytes=int(available * GB),
         disk_free_bytes=100 * GB,
         cores=cores,
-        bytes_per_s=guessed_bytes_per_s(cores, Path("/nonexistent")),
+        bytes_per_s=guessed_bytes_per_s(cores),
     )
 
 
