@@ -11,7 +11,15 @@ way cannot come back after its owner was forgotten.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterator,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,7 +71,6 @@ class TieredCache:
         self,
         settings: CacheSettings,
         parts: list[_Part],
-        *,
         meter: Meter,
         clock: Callable[[], float],
     ) -> None:
@@ -86,31 +93,46 @@ class TieredCache:
         cls,
         settings: CacheSettings,
         data_dir: Path,
-        redis: "Redis | None",
+        redis: Redis | None,
         *,
         meter: Meter | None = None,
         clock: Callable[[], float] = time.time,
     ) -> AsyncGenerator["TieredCache"]:
         """Open the tiers that the settings name; Redis and disk may come and go later."""
         async with contextlib.AsyncExitStack() as stack:
-            parts: list[_Part] = []
+            tiers: list[tuple[CacheTier, float]] = []
             if settings.memory_bytes:
-                memory = MemoryTier(settings.memory_bytes, clock)
-                parts.append(_Part(memory, settings.memory_ttl_s))
+                tiers.append((MemoryTier(settings.memory_bytes, clock), settings.memory_ttl_s))
             if redis is not None:
-                shared = RedisTier(
-                    redis, clock, ttl_s=settings.redis_ttl_s, timeout_s=settings.redis_timeout_s
-                )
-                parts.append(_Part(shared, settings.redis_ttl_s))
+                tiers.append((RedisTier(redis, settings, clock), settings.redis_ttl_s))
             if settings.disk_bytes:
                 disk = DiskTier.open(data_dir / "cache", settings.disk_bytes, clock)
-                parts.append(_Part(await stack.enter_async_context(disk), settings.disk_ttl_s))
-            cache = cls(settings, parts, meter=meter or metrics.get_meter("mongars"), clock=clock)
-            stack.push_async_callback(cache._land)
+                tiers.append((await stack.enter_async_context(disk), settings.disk_ttl_s))
+            cache = await stack.enter_async_context(
+                cls.over(settings, tiers, meter=meter, clock=clock)
+            )
             if redis is not None:
-                cache._forgettings = Forgettings(redis, clock, settings)
+                cache._forgettings = Forgettings(redis, settings, clock)
                 await stack.enter_async_context(_running(cache._hear(cache._forgettings)))
             yield cache
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def over(
+        cls,
+        settings: CacheSettings,
+        tiers: Sequence[tuple[CacheTier, float]],
+        *,
+        meter: Meter | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> AsyncGenerator["TieredCache"]:
+        """The same over tiers that are open already, each with its longest time in seconds."""
+        parts = [_Part(tier, ttl_s) for tier, ttl_s in tiers]
+        cache = cls(settings, parts, meter or metrics.get_meter("mongars"), clock)
+        try:
+            yield cache
+        finally:
+            await cache._land()
 
     @property
     def away(self) -> tuple[str, ...]:

@@ -56,17 +56,15 @@ _HEAD_BYTES = 28
 
 
 class RedisTier:
-    """The tier that processes share. Its fault is always `Unavailable`, after `timeout_s`."""
+    """The tier that processes share. Its fault is always `Unavailable`, after `redis_timeout_s`."""
 
     name = "redis"
 
-    def __init__(
-        self, redis: Redis, clock: Callable[[], float], *, ttl_s: float, timeout_s: float
-    ) -> None:
+    def __init__(self, redis: Redis, settings: CacheSettings, clock: Callable[[], float]) -> None:
         self._redis = redis
         self._clock = clock
-        self._ttl_s = ttl_s
-        self._timeout_s = timeout_s
+        self._ttl_s = settings.redis_ttl_s
+        self._timeout_s = settings.redis_timeout_s
         self._get = redis.register_script(_GET)
         self._forget = redis.register_script(_FORGET)
 
@@ -107,7 +105,7 @@ class RedisTier:
 class Forgettings:
     """What is forgotten anywhere, for every process: also for one that was not running then."""
 
-    def __init__(self, redis: Redis, clock: Callable[[], float], settings: CacheSettings) -> None:
+    def __init__(self, redis: Redis, settings: CacheSettings, clock: Callable[[], float]) -> None:
         self._redis = redis
         self._clock = clock
         self._settings = settings
