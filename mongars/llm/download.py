@@ -9,13 +9,9 @@ A source is one of
 """
 
 import re
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, Self
 from urllib.parse import unquote, urlsplit, urlunsplit
-
-import aiohttp
 
 from mongars.errors import Conflict, Invalid, NotConfigured
 from mongars.ids import now
@@ -25,7 +21,6 @@ from mongars.llm.fetch import Fetcher, Progress, Wanted
 from mongars.llm.hub import Hub
 from mongars.llm.library import Library, LocalModel, Provenance, checked_name
 from mongars.llm.request import ModelCard
-from mongars.llm.settings import LLMSettings
 
 _REPOSITORY = re.compile(
     r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<path>.+\.gguf))?", re.ASCII
@@ -125,18 +120,6 @@ class Downloads:
         self._fetcher = fetcher
         self._hub = hub
         self._ollama = ollama
-
-    @classmethod
-    @asynccontextmanager
-    async def open(
-        cls, settings: LLMSettings, library: Library, ollama: Ollama | None = None
-    ) -> AsyncGenerator[Self]:
-        """With an HTTP session of its own."""
-        token = settings.hub_token
-        async with aiohttp.ClientSession() as http:
-            fetcher = Fetcher(http, reserve_bytes=settings.disk_reserve_bytes)
-            hub = Hub(settings.hub_url, None if token is None else token.get_secret_value())
-            yield cls(library, fetcher, hub, ollama)
 
     async def offer(self, source: str) -> Offer:
         """What a pull of this source would bring. Faults as in `pull`."""

@@ -14,7 +14,6 @@ from mongars.llm.download import Downloads, Source
 from mongars.llm.fetch import CHUNK_BYTES, Fetcher, Patience
 from mongars.llm.hub import Hub
 from mongars.llm.library import Library, partial_paths
-from mongars.llm.settings import LLMSettings
 from mongars.testing.hub import COMMIT, HubRepository, HubServer, Trouble, tiny_gguf
 
 MODEL = tiny_gguf(3 * CHUNK_BYTES + 12_345)
@@ -293,13 +292,6 @@ async def test_ollama_is_asked_for_only_where_there_is_one(hub, tmp_path):
     async with downloading(hub, tmp_path) as downloads:
         with pytest.raises(NotConfigured, match="LLM__URL"):
             await downloads.pull("ollama/llama3.2:1b", progress=Told())
-
-
-async def test_opened_from_settings_it_downloads_from_the_hub_they_name(hub, tmp_path):
-    settings = LLMSettings(hub_url=hub.url, disk_reserve_bytes=0)
-    async with Downloads.open(settings, Library(tmp_path)) as downloads:
-        card = await downloads.pull(f"{REPOSITORY}/small-Q8_0.gguf", progress=Told())
-    assert card.name == "small-Q8_0"
 
 
 @pytest.mark.parametrize(

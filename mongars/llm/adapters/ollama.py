@@ -33,6 +33,9 @@ from mongars.llm.request import (
 )
 from mongars.llm.settings import LLMSettings
 
+DEFAULT_URL = "http://127.0.0.1:11434"
+"""Where `ollama serve` listens."""
+
 SMALLEST_CONTEXT = 4096
 """Tokens; `num_ctx` is never less, so that short conversations all share one loaded model."""
 
