@@ -17,7 +17,7 @@ from mongars.errors import Conflict, Invalid, NotConfigured
 from mongars.ids import now
 from mongars.llm.adapters.ollama import Ollama
 from mongars.llm.catalogue import find
-from mongars.llm.fetch import Fetcher, Progress, Wanted
+from mongars.llm.fetch import Fetcher, Progress, Wanted, in_gb
 from mongars.llm.hub import Hub
 from mongars.llm.library import Library, LocalModel, Provenance, checked_name
 from mongars.llm.request import ModelCard
@@ -100,6 +100,15 @@ class Offer:
     size_bytes: int | None
     sha256: str | None
 
+    @property
+    def sentence(self) -> str:
+        """The same for people, as in `embedded/X: 2.5 GB to download, licence apache-2.0.`"""
+        size = (
+            "size not told" if self.size_bytes is None else f"{in_gb(self.size_bytes)} to download"
+        )
+        licence = f"licence {self.licence}" if self.licence else "its licence is not told here"
+        return f"{self.full_name}: {size}, {licence}."
+
 
 @dataclass(frozen=True)
 class _Plan:
@@ -121,6 +130,11 @@ class Downloads:
         self._hub = hub
         self._ollama = ollama
 
+    def check(self, source: str) -> None:
+        """Whether this is a source at all; raises `Invalid`, `NotConfigured`. Asks nobody."""
+        if Source.read(source).kind == "ollama" and self._ollama is None:
+            raise _no_ollama()
+
     async def offer(self, source: str) -> Offer:
         """What a pull of this source would bring. Faults as in `pull`."""
         asked = Source.read(source)
@@ -139,7 +153,7 @@ class Downloads:
         asked = Source.read(source)
         if asked.kind == "ollama":
             if self._ollama is None:
-                raise NotConfigured("No Ollama is configured: set MONGARS_LLM__URL to its address.")
+                raise _no_ollama()
             return await self._ollama.pull(asked.model, progress)
         plan = await self._plan(asked)
         present = self._present(plan)
@@ -193,6 +207,10 @@ class Downloads:
         raise Conflict(
             f"Another model is called {plan.name}. Remove it first: `mongars models rm {plan.name}`."
         )
+
+
+def _no_ollama() -> NotConfigured:
+    return NotConfigured("No Ollama is configured: set MONGARS_LLM__URL to its address.")
 
 
 def _stem(path: str) -> str:

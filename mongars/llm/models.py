@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 
@@ -31,6 +31,25 @@ class Installed:
     def removable(self) -> bool:
         """Whether `remove` can take it away: the built-in one stays, others' servers are theirs."""
         return self.card.backend == "ollama" or (self.local is not None and not self.local.built_in)
+
+    def facts(self, in_use: str | None) -> dict[str, Any]:
+        """What people and programs are told about it, plainly; `None`: its backend does not tell."""
+        card, local = self.card, self.local
+        return {
+            "id": card.full_name,
+            "name": card.name,
+            "backend": card.backend,
+            "in_use": card.full_name == in_use,
+            "chat": card.chat,
+            "digest": card.digest,
+            "size_bytes": card.size_bytes,
+            "context_tokens": card.context_tokens,
+            "built_in": local is not None and local.built_in,
+            "removable": self.removable,
+            "source": None if local is None else local.source,
+            "licence": None if local is None else local.licence,
+            "verified": None if local is None else local.verified,
+        }
 
 
 @dataclass(frozen=True)
@@ -110,6 +129,24 @@ class Models:
         raise Missing(
             f"Ollama has no model {name!r}. `mongars models pull ollama/{name}` downloads it."
         )
+
+
+def facts_of(one: Recommendation) -> dict[str, Any]:
+    """What people and programs are told about a recommended model, plainly."""
+    model = one.model
+    return {
+        "name": model.name,
+        "parameters_b": model.parameters_b,
+        "licence": model.licence,
+        "download_bytes": model.download_bytes,
+        "memory_bytes": one.memory_bytes,
+        "tokens_per_s": round(one.tokens_per_s, 1),
+        "tight": one.tight,
+        "why_not": one.why_not,
+        "source": model.name,
+        "ollama_source": f"ollama/{model.ollama}",
+        "note": model.note,
+    }
 
 
 def ollama_url(settings: LLMSettings) -> str:
