@@ -24,9 +24,9 @@ def backup(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Save everything people said and set, in one file; the server may go on running.
+    """Save everything people said and set in one file.
 
-    Models and caches stay out. The file is checked after it is written, and is for your eyes only.
+    The server may go on running. Models and caches stay out. The file is checked after it is written, and is for your eyes only.
     """
     from mongars import __version__
     from mongars.cli import archive
@@ -52,7 +52,10 @@ def restore(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring a backup back. It is checked first; what was there is kept aside, not deleted."""
+    """Bring a backup back.
+
+    It is checked first; what was there is kept aside, not deleted.
+    """
     from mongars.cli import archive
     from mongars.cli.local import running_server
     from mongars.ids import now

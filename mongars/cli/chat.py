@@ -37,9 +37,9 @@ def chat(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Talk with monGARS, through the running server if there is one.
+    """Talk: one question, or back and forth.
 
-    On a terminal it goes on with the conversation you were in last; `--new` begins another.
+    Goes through the running server if there is one. On a terminal it goes on with the conversation you were in last; `--new` begins another.
     """
     from mongars.cli.local import client_for
 

@@ -16,7 +16,10 @@ MARKS = {"ok": "[green]✓[/]", "note": "[yellow]–[/]", "missing": "[red]✗[/
 
 
 def doctor(context: typer.Context, as_json: AsJson = False) -> None:
-    """Explain what is here, what is missing and how to add it; exits with 1 when something is."""
+    """Explain what is missing and how to add it.
+
+    Exits with 1 when something that is needed is missing.
+    """
     checks = run(_checks(state_of(context)))
     well = all(check.found != "missing" for check in checks)
     if as_json:

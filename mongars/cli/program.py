@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from mongars import __version__
-from mongars.cli import backup, conversations, keys, later, serving, users
+from mongars.cli import backup, conversations, keys, later, models, serving, users
 from mongars.cli.chat import chat
 from mongars.cli.doctor import doctor
 from mongars.cli.state import State, state_of
@@ -31,6 +31,7 @@ serving.add_to(app)
 app.command()(chat)
 app.command()(doctor)
 backup.add_to(app)
+app.add_typer(models.app)
 app.add_typer(users.app)
 app.add_typer(conversations.app)
 app.add_typer(keys.app)

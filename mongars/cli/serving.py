@@ -1,10 +1,14 @@
 """`mongars serve` and `mongars migrate`."""
 
+import asyncio
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from mongars.cli import output
 from mongars.cli.state import AsJson, State, run, state_of
 
 
@@ -30,7 +34,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port.", show_default="8000")] = None,
     only: Annotated[Part | None, typer.Option(help="One part alone, for several machines.")] = None,
 ) -> None:
-    """Serve the API, the page and the background work; prints the address.
+    """Serve API, page and background work; prints the address.
 
     `--data DIR` names the data directory; several servers run side by side on different ports and
     data directories.
@@ -50,24 +54,54 @@ def serve(
 
 
 def migrate(context: typer.Context, as_json: AsJson = False) -> None:
-    """Bring the database to the schema that this version speaks."""
+    """Bring the database to this version's schema.
+
+    Before it changes the schema of a SQLite database that is in use, it saves a backup in `backups/`
+    in the data directory.
+    """
     state = state_of(context)
     state.quiet_logs()
-    before, after = run(_migrate(state))
+    done = run(_migrate(state))
     if as_json:
-        import json
-
-        print(json.dumps({"before": before, "after": after}))
-    elif before == after:
-        print(f"The database is up to date ({after}).")
+        output.as_json(asdict(done))
+    elif done.before == done.after:
+        print(f"The database is up to date ({done.after}).")
     else:
-        print(f"The database went from {before or 'nothing'} to {after}.")
+        print(f"The database went from {done.before or 'nothing'} to {done.after}.")
+        if done.backup:
+            print(f"As it was before: {done.backup}")
 
 
-async def _migrate(state: State) -> tuple[str | None, str | None]:
+@dataclass(frozen=True)
+class Migrated:
+    """The revision before and after, and the backup that was made in between."""
+
+    before: str | None
+    after: str | None
+    backup: str | None = None
+
+
+async def _migrate(state: State) -> Migrated:
     from mongars.body import make_data_dir
     from mongars.database import Database, migrate
 
     make_data_dir(state.data_dir)
-    async with Database.open(state.settings().database, state.data_dir) as database:
-        return await migrate.upgrade(database)
+    settings = state.settings().database
+    async with Database.open(settings, state.data_dir) as database:
+        at = await migrate.current(database)
+        saved = None
+        if at not in (None, migrate.newest()) and settings.url is None:
+            saved = await asyncio.to_thread(_save, state.data_dir, migrate.newest())
+        before, after = await migrate.upgrade(database)
+    return Migrated(before, after, saved)
+
+
+def _save(data_dir: Path, revision: str) -> str:
+    from mongars import __version__
+    from mongars.cli import archive
+    from mongars.ids import now
+
+    at = now()
+    to = data_dir / "backups" / f"before-{revision}-{at:%Y%m%dT%H%M%SZ}.tar"
+    archive.write(data_dir, to, version=__version__, at=at)
+    return str(to)
