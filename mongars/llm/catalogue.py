@@ -54,7 +54,7 @@ CATALOGUE: tuple[CataloguedModel, ...] = (
     CataloguedModel(
         "Qwen2.5-1.5B-Instruct", 1.54, "apache-2.0", 1_120 * MB, 28_672, 32_768,
         "Qwen/Qwen2.5-1.5B-Instruct-GGUF", "qwen2.5-1.5b-instruct-q4_k_m.gguf",
-        "qwen2.5:1.5b", "small and quick, good in French; little memory for long talks",
+        "qwen2.5:1.5b", "small and quick, good in French; long talks cost little memory",
     ),
     CataloguedModel(
         "Phi-4-mini-instruct", 3.84, "mit", 2_490 * MB, 131_072, 131_072,

@@ -1,4 +1,5 @@
 import asyncio
+import filecmp
 import hashlib
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +14,7 @@ from mongars.errors import Conflict, Forbidden, Invalid, Missing, NotConfigured,
 from mongars.llm.download import Downloads, Source
 from mongars.llm.fetch import CHUNK_BYTES, Fetcher, Patience
 from mongars.llm.hub import Hub
-from mongars.llm.library import Library, partial_paths
+from mongars.llm.library import Library, built_in_path, partial_paths
 from mongars.testing.hub import COMMIT, HubRepository, HubServer, Trouble, tiny_gguf
 
 MODEL = tiny_gguf(3 * CHUNK_BYTES + 12_345)
@@ -71,6 +72,19 @@ async def test_a_model_comes_from_a_hub_checked_and_for_its_owner_only(hub, tmp_
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert told.reports[-1] == (len(MODEL), len(MODEL))
     assert files_in(tmp_path) == ["small-Q4_K_M.gguf", "small-Q4_K_M.json"]
+
+
+@pytest.mark.slow
+async def test_a_real_model_arrives_whole_over_a_connection_that_breaks(hub, tmp_path):
+    real = built_in_path()
+    assert real is not None
+    hub.repositories["maker/Real-GGUF"] = HubRepository({"real.gguf": real})
+    hub.trouble = Trouble(cut_after_bytes=50_000_000)
+    async with downloading(hub, tmp_path) as downloads:
+        card = await downloads.pull("maker/Real-GGUF", progress=Told())
+    assert card.size_bytes == real.stat().st_size
+    assert card.digest == hashlib.sha256(real.read_bytes()).hexdigest()
+    assert filecmp.cmp(real, tmp_path / "models" / "real.gguf", shallow=False)
 
 
 async def test_where_a_model_came_from_is_written_beside_it(hub, tmp_path):
