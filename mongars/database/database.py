@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from mongars.database.settings import DatabaseSettings
+from mongars.database.sqlite import DRIVER
 from mongars.errors import NotConfigured, Unavailable
 
 System = NewType("System", str)
@@ -167,7 +168,7 @@ class Database:
 def database_url(settings: DatabaseSettings, data_dir: Path) -> URL:
     """The SQLAlchemy address. Raises `NotConfigured` for anything but PostgreSQL and SQLite."""
     if settings.url is None:
-        return URL.create("sqlite+aiosqlite", database=str(data_dir / "mongars.db"))
+        return URL.create(DRIVER, database=str(data_dir / "mongars.db"))
     try:
         url = make_url(settings.url.get_secret_value())
     except Exception as error:
@@ -178,7 +179,7 @@ def database_url(settings: DatabaseSettings, data_dir: Path) -> URL:
         case "postgresql":
             return url.set(drivername="postgresql+asyncpg")
         case "sqlite":
-            return url.set(drivername="sqlite+aiosqlite")
+            return url.set(drivername=DRIVER)
         case other:
             raise NotConfigured(
                 f"MONGARS_DATABASE__URL names {other!r}; monGARS keeps its data in postgresql:// or SQLite"
