@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 
+from mongars.errors import Unavailable
 from mongars.neurons.ports import Encoder, Kind
 
 TEXTS_PER_CALL = 32
@@ -26,6 +27,7 @@ class Batcher:
         self._encoder = encoder
         self._waiting: dict[Kind, deque[_Asked]] = {"query": deque(), "passage": deque()}
         self._arrived = asyncio.Event()
+        self._closed = False
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -42,6 +44,8 @@ class Batcher:
 
     async def vector(self, text: str, kind: Kind) -> bytes:
         """The vector of a text: float32, little-endian. Raises what the encoder raises."""
+        if self._closed:
+            raise Unavailable("The encoder was closed.")
         asked = _Asked(text, asyncio.get_running_loop().create_future())
         self._waiting[kind].append(asked)
         self._arrived.set()
@@ -83,11 +87,10 @@ class Batcher:
         try:
             vectors = await asyncio.shield(call)
         except asyncio.CancelledError:
-            if not call.cancelled():
-                call.cancel()
-                raise
-            me = asyncio.current_task()
-            if me is not None and me.cancelling():
+            closing = not call.cancelled()
+            call.cancel()
+            _refuse(batch)
+            if closing:
                 raise
         except Exception as error:  # noqa: BLE001 - the end of a unit of work: its callers get it
             for asked in batch:
@@ -99,6 +102,12 @@ class Batcher:
                     asked.answer.set_result(vector.astype("<f4").tobytes())
 
     def _leave(self) -> None:
+        self._closed = True
         for waiting in self._waiting.values():
-            for asked in waiting:
-                asked.answer.cancel()
+            _refuse(waiting)
+
+
+def _refuse(asked: Iterable[_Asked]) -> None:
+    for one in asked:
+        if not one.answer.done():
+            one.answer.set_exception(Unavailable("The encoder was closed."))

@@ -65,6 +65,7 @@ class Neurons:
         import numpy as np
 
         card = await self._encoder.card()
+        texts = [_valid(text) for text in texts]
         found = np.zeros((len(texts), card.dimension), dtype=np.float32)
         async with _unwrapped(), asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(self._vector(text, kind, card, owner_id)) for text in texts]
@@ -74,7 +75,7 @@ class Neurons:
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
         """Tokens of each text as the encoder reads it; `None` where it cannot tell."""
-        return await self._encoder.count_tokens(texts)
+        return await self._encoder.count_tokens([_valid(text) for text in texts]) if texts else []
 
     async def _vector(
         self, text: str, kind: Kind, card: EncoderCard, owner_id: str | None
@@ -97,6 +98,11 @@ def _encoder(settings: NeuronsSettings) -> AbstractAsyncContextManager[Encoder]:
         raise NotConfigured(f"There is no encoder {settings.backend}: {error}") from error
     opened: AbstractAsyncContextManager[Encoder] = adapter.open(settings)
     return opened
+
+
+def _valid(text: str) -> str:
+    """Half a surrogate pair, which no encoder takes, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
 
 
 @contextlib.asynccontextmanager

@@ -27,7 +27,7 @@ class EncoderCard:
 
 
 class Encoder(Protocol):
-    """Makes vectors of texts.
+    """Makes vectors of texts: one at least, each valid Unicode (`Neurons` sees to both).
 
     Faults: `Unavailable` when it does not answer or not with vectors; `NotConfigured` when a
     package, a key or a model's name is missing; `Missing` for a model that its server has not.

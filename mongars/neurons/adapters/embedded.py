@@ -102,8 +102,7 @@ class EmbeddedEncoder:
     def _tokenize(self, texts: Sequence[str]) -> list[Any]:
         if self._tokenizer is None:
             self._tokenizer = _load_tokenizer()
-        clean = [text.encode("utf-8", "replace").decode() for text in texts]
-        tokenized: list[Any] = self._tokenizer.encode_batch(clean)
+        tokenized: list[Any] = self._tokenizer.encode_batch(list(texts))
         return tokenized
 
     def _vectors(self, encodings: Sequence[Any]) -> "Vectors":
