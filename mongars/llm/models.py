@@ -71,12 +71,15 @@ class Models:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: LLMSettings, data_dir: Path) -> AsyncGenerator[Self]:
-        """With an HTTP session of its own; asks nobody until it is asked."""
+        """With HTTP sessions of its own; asks nobody until it is asked.
+
+        Downloads go through the proxy that the environment names (`HTTPS_PROXY`), Ollama never does.
+        """
         library = Library(data_dir)
         token = settings.hub_token
-        async with aiohttp.ClientSession() as http:
-            ollama = Ollama(ollama_url(settings), settings, http)
-            fetcher = Fetcher(http, reserve_bytes=settings.disk_reserve_bytes)
+        async with aiohttp.ClientSession() as near, aiohttp.ClientSession(trust_env=True) as far:
+            ollama = Ollama(ollama_url(settings), settings, near)
+            fetcher = Fetcher(far, reserve_bytes=settings.disk_reserve_bytes)
             hub = Hub(settings.hub_url, None if token is None else token.get_secret_value())
             yield cls(library, Downloads(library, fetcher, hub, ollama), ollama)
 

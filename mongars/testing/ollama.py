@@ -112,6 +112,8 @@ class OllamaServer:
     trouble: Trouble = field(default_factory=Trouble)
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """Path and body of everything that was asked, oldest first."""
+    authorizations: list[str | None] = field(default_factory=list)
+    """The `Authorization` of every `/api/version`, oldest first."""
     active: int = 0
     """Answers being made right now."""
     abandoned: int = 0
@@ -180,7 +182,8 @@ class OllamaServer:
             raise _http_error(404, f"model '{name}' not found")
         return model
 
-    async def _version(self, _: web.Request) -> web.Response:
+    async def _version(self, request: web.Request) -> web.Response:
+        self.authorizations.append(request.headers.get("Authorization"))
         return _json({"version": VERSION})
 
     async def _tags(self, _: web.Request) -> web.Response:

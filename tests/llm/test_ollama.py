@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from pydantic import SecretStr
 
 from mongars.errors import Fault, Invalid, Missing, Unavailable
 from mongars.llm.adapters.ollama import Ollama
@@ -241,6 +242,13 @@ async def test_a_model_that_is_not_there_says_how_to_get_it(ollama):
     fault = await refusal(ollama, ask(model="nothing:1b"))
     assert isinstance(fault, Missing)
     assert "mongars models pull ollama/nothing:1b" in fault.detail
+
+
+async def test_a_key_goes_to_ollama_only_where_ollama_is_the_backend(server, http):
+    for backend in ("ollama", "openai"):
+        update = {"api_key": SecretStr("k"), "backend": backend}
+        await Ollama(server.url, SETTINGS.model_copy(update=update), http).version()
+    assert server.authorizations == ["Bearer k", None]
 
 
 async def test_no_model_chosen_is_said(server, http):

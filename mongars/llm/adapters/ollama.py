@@ -94,6 +94,9 @@ class Ollama:
         self.seats = settings.seats or 1
         self._settings = settings
         self._http = http
+        self._headers = {"Content-Type": "application/json"}
+        if settings.api_key is not None and settings.backend == "ollama":
+            self._headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
         self._shown: dict[str, _About] = {}
         self._windows: dict[str, _Window] = {}
 
@@ -293,7 +296,7 @@ class Ollama:
         response = await self._http.post(
             f"{self.url}{path}",
             data=orjson.dumps(body),
-            headers={"Content-Type": "application/json"},
+            headers=self._headers,
             timeout=self._timeout(),
         )
         if response.status >= 400:
@@ -318,7 +321,7 @@ class Ollama:
                     method,
                     f"{self.url}{path}",
                     data=None if body is None else orjson.dumps(body),
-                    headers={"Content-Type": "application/json"},
+                    headers=self._headers,
                     timeout=self._timeout(),
                 ) as response,
             ):
