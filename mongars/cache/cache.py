@@ -22,19 +22,23 @@ from collections.abc import (
 )
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from opentelemetry import metrics
 from opentelemetry.metrics import Meter
-from redis.asyncio import Redis
 
 from mongars.cache.adapters.disk import DiskTier
 from mongars.cache.adapters.memory import MemoryTier
-from mongars.cache.adapters.redis import Forgettings, RedisTier
 from mongars.cache.entry import Entry, Forgotten, key_of, owner_tag, tag_of, tags_of
 from mongars.cache.ports import CacheTier
 from mongars.cache.settings import CacheSettings
 from mongars.errors import Unavailable
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from mongars.cache.adapters.redis import Forgettings
 
 log = structlog.get_logger()
 
@@ -93,7 +97,7 @@ class TieredCache:
         cls,
         settings: CacheSettings,
         data_dir: Path,
-        redis: Redis | None,
+        redis: "Redis | None",
         *,
         meter: Meter | None = None,
         clock: Callable[[], float] = time.time,
@@ -103,17 +107,21 @@ class TieredCache:
             tiers: list[tuple[CacheTier, float]] = []
             if settings.memory_bytes:
                 tiers.append((MemoryTier(settings.memory_bytes, clock), settings.memory_ttl_s))
+            forgettings = None
             if redis is not None:
+                from mongars.cache.adapters.redis import Forgettings, RedisTier
+
                 tiers.append((RedisTier(redis, settings, clock), settings.redis_ttl_s))
+                forgettings = Forgettings(redis, settings, clock)
             if settings.disk_bytes:
                 disk = DiskTier.open(data_dir / "cache", settings.disk_bytes, clock)
                 tiers.append((await stack.enter_async_context(disk), settings.disk_ttl_s))
             cache = await stack.enter_async_context(
                 cls.over(settings, tiers, meter=meter, clock=clock)
             )
-            if redis is not None:
-                cache._forgettings = Forgettings(redis, settings, clock)
-                await stack.enter_async_context(_running(cache._hear(cache._forgettings)))
+            if forgettings is not None:
+                cache._forgettings = forgettings
+                await stack.enter_async_context(_running(cache._hear(forgettings)))
             yield cache
 
     @classmethod
@@ -362,10 +370,11 @@ class TieredCache:
                 away.append(part.tier.name)
         return Forgotten(entries, tuple(away))
 
-    async def _hear(self, forgettings: Forgettings) -> None:
+    async def _hear(self, forgettings: "Forgettings") -> None:
         """Forget here what other processes forget."""
-        async for tag in forgettings.hear():
-            await self._forget(tag, told=False)
+        async with contextlib.aclosing(forgettings.hear()) as heard:
+            async for tag in heard:
+                await self._forget(tag, told=False)
 
 
 @contextlib.asynccontextmanager

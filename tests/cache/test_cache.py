@@ -391,6 +391,29 @@ async def test_redis_may_go_and_come_back_and_nobody_sees_a_fault(
         assert len(keys) == 1, "what was forgotten meanwhile is gone from Redis too"
 
 
+async def test_what_was_forgotten_while_redis_was_away_reaches_the_others(
+    tmp_path: Path, server: Server
+) -> None:
+    settings = CacheSettings(redis_timeout_s=2, retry_s=0.05)
+    async with (
+        Redis.from_url(f"redis://127.0.0.1:{server.port}/0") as redis,
+        TieredCache.open(settings, tmp_path / "a", redis) as one,
+        TieredCache.open(settings, tmp_path / "b", redis) as two,
+    ):
+        await two.put("n", "k", b"v", owner_id="ann")
+        await until(lambda: listening(redis, 2))
+        server.stop()
+        assert (await one.forget("ann")).away == ("redis",)
+        assert await two.get("n", "k", owner_id="ann") == b"v"
+        server.start()
+
+        async def gone() -> bool:
+            await one.get("n", "something", owner_id=None)
+            return await two.get("n", "k", owner_id="ann") is None
+
+        await until(gone)
+
+
 async def test_a_silent_redis_costs_one_time_out(tmp_path: Path, server: Server) -> None:
     settings = CacheSettings(memory_bytes=0, redis_timeout_s=0.2, retry_s=60)
     async with (

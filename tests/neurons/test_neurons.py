@@ -173,8 +173,8 @@ async def test_an_encoder_that_is_not_installed_is_said(cache: TieredCache, back
             pass
 
 
-def test_importing_it_loads_neither_numpy_nor_onnxruntime() -> None:
-    code = "import mongars.neurons, sys; print([m for m in sys.modules if m in {'numpy', 'onnxruntime', 'tokenizers', 'httpx'}])"
+def test_importing_it_loads_neither_numpy_nor_onnxruntime_nor_a_client() -> None:
+    code = "import mongars.neurons, sys; print([m for m in sys.modules if m in {'numpy', 'onnxruntime', 'tokenizers', 'httpx', 'redis'}])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
     assert printed.strip() == b"[]"
 

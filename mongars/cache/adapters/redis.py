@@ -137,16 +137,18 @@ class Forgettings:
                     for tag in missed:
                         yield tag
                     self._heard_until = now
-                    async for tag in self._live(pubsub):
-                        yield tag
+                    async with contextlib.aclosing(self._live(pubsub)) as live:
+                        async for tag in live:
+                            yield tag
             await asyncio.sleep(self._settings.retry_s)
 
     async def _live(self, pubsub: Any) -> AsyncGenerator[bytes, None]:
-        async for heard in pubsub.listen():
-            told: bytes = heard["data"]
-            self._heard_until = self._clock()
-            if not told.startswith(self._self_id):
-                yield told[-TAG_BYTES:]
+        async with contextlib.aclosing(pubsub.listen()) as messages:
+            async for heard in messages:
+                told: bytes = heard["data"]
+                self._heard_until = self._clock()
+                if not told.startswith(self._self_id):
+                    yield told[-TAG_BYTES:]
 
 
 @contextlib.asynccontextmanager

@@ -9,7 +9,6 @@ loaded at the first need and let go when unused for a while.
 import asyncio
 import contextlib
 import ctypes
-import gc
 import hashlib
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
@@ -88,6 +87,8 @@ class EmbeddedEncoder:
             for batch in _batches([len(encoding) for encoding in encodings]):
                 chosen = [encodings[at] for at in batch]
                 found[batch] = await self._run(self._vectors, chosen)
+            if len(texts) >= TEXTS_PER_BATCH:
+                self._thread.submit(_give_memory_back)
         return found
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -237,8 +238,7 @@ def _file(package: str, name: str) -> Path:
 
 
 def _give_memory_back() -> None:
-    """Return freed memory to the system: glibc keeps what loading took (60 MB) otherwise."""
-    gc.collect()
+    """Return freed memory to the system: glibc keeps what loading took (60 MiB) otherwise."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)

@@ -31,8 +31,8 @@ async def test_a_sentence_is_nearest_to_the_one_that_means_the_same() -> None:
     assert near[~np.eye(len(ALIKE), dtype=bool)].max() < 0.3
 
 
-async def test_vectors_are_those_that_the_model_card_publishes() -> None:
-    """Cosines of the published float model for its own example pair, within quantisation."""
+async def test_vectors_are_those_of_the_float_model() -> None:
+    """Cosines of the float model for the example on its own page, within what int8 changes."""
     async with EmbeddedEncoder.open(NeuronsSettings()) as encoder:
         sentences = [
             "That is a happy person",
