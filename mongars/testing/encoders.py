@@ -14,7 +14,7 @@ from aiohttp import web
 from mongars.neurons import Encoder, EncoderCard, Kind
 
 if TYPE_CHECKING:
-    from mongars.neurons.ports import Vectors
+    from mongars.neurons import Vectors
 
 _WORD = re.compile(r"\w+")
 
