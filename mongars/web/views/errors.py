@@ -1,0 +1,70 @@
+"""What is shown when something is not there, not allowed, or broken."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+
+from mongars.errors import Busy, Fault, Forbidden, Missing, TooLarge, Unavailable
+
+
+def words(fault: Fault) -> tuple[str, str]:
+    """A title for a fault, and what to do now; the fault's own detail is shown below them."""
+    match fault:
+        case Missing():
+            return _("Nothing is here"), _(
+                "It may have been deleted, or it belongs to someone else."
+            )
+        case Forbidden():
+            return _("This is not yours to do"), _("Your account does not allow it.")
+        case Busy():
+            return _("One moment, please"), _("That was a lot at once. Try again shortly.")
+        case TooLarge():
+            return _("That is too much"), _("What was sent is larger than the server takes.")
+        case Unavailable():
+            return _("The server is away"), _("Nothing is lost. Try again in a moment.")
+        case _:
+            return _("That did not work"), _("Go back and try once more.")
+
+
+def fault_page(request: HttpRequest, fault: Fault, status: int) -> HttpResponse:
+    """A whole page for a fault."""
+    title, advice = words(fault)
+    told: dict[str, Any] = {"title": title, "advice": advice, "detail": fault.detail}
+    return render(request, "error.html", told | {"status": status}, status=status)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """404."""
+    return fault_page(request, Missing(""), 404)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """400."""
+    title = _("That did not work")
+    told = {"title": title, "advice": _("Go back and try once more."), "status": 400}
+    return render(request, "error.html", told, status=400)
+
+
+def broken(request: HttpRequest) -> HttpResponse:
+    """500."""
+    told = {
+        "title": _("Something broke"),
+        "advice": _("It is our fault, and the server's log says more. Nothing is lost."),
+        "status": 500,
+    }
+    return render(request, "error.html", told, status=500)
+
+
+def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """403: the form does not prove that it is ours."""
+    told = {
+        "title": _("This form is too old"),
+        "advice": _("Go back, reload the page and send it again."),
+        "detail": _(
+            "If this keeps happening behind a proxy, name the proxy in MONGARS_API__TRUSTED_PROXIES."
+        ),
+        "status": 403,
+    }
+    return render(request, "error.html", told, status=403)

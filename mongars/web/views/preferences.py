@@ -1,0 +1,98 @@
+"""How the page looks, and one's own account."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+
+from mongars.errors import Forbidden, Invalid, Missing
+from mongars.web.middleware import THEME_COOKIE, THEMES, YEAR_S
+from mongars.web.views.account import onward_of
+from mongars.web.views.chat import everywhere
+from mongars.web.visit import Visit, page
+
+
+@page("GET")
+async def settings(visit: Visit) -> HttpResponse:
+    """Language, theme, password, sessions."""
+    return await _shown(visit)
+
+
+async def _shown(visit: Visit, status: int = 200, **more: Any) -> HttpResponse:
+    told, sessions = await asyncio.gather(everywhere(visit), visit.call("GET", "/me/sessions"))
+    told |= {"sessions": [_session(one) for one in sessions["items"]], "at": "settings"}
+    return render(visit.request, "settings.html", told | more, status=status)
+
+
+def _session(one: Mapping[str, Any]) -> dict[str, Any]:
+    """A session as it is shown: what it is, and when it was last seen."""
+    at = next(
+        (one[key] for key in ("last_used_at", "last_seen_at", "created_at") if one.get(key)), None
+    )
+    name = one.get("name") or one.get("user_agent") or _("A device")
+    return {"id": one["id"], "name": name, "current": bool(one.get("current")), "at": at}
+
+
+@page("POST")
+async def look(visit: Visit) -> HttpResponse:
+    """Choose language and theme; they are kept by the browser, signed in or not."""
+    request = visit.request
+    response = redirect(onward_of(visit) or "home")
+    chosen = {
+        django_settings.LANGUAGE_COOKIE_NAME: (
+            request.POST.get("language"),
+            [code for code, _name in django_settings.LANGUAGES],
+        ),
+        THEME_COOKIE: (request.POST.get("theme"), THEMES),
+    }
+    for name, (value, known) in chosen.items():
+        if value in known:
+            response.set_cookie(name, value, max_age=YEAR_S, httponly=True, samesite="Lax")
+    return response
+
+
+@page("POST")
+async def password(visit: Visit) -> HttpResponse:
+    """Change one's password."""
+    given = visit.request.POST
+    if given.get("password", "") != given.get("again", ""):
+        return await _shown(visit, 422, fault=_("The two passwords differ."))
+    asked = {
+        "current_password": given.get("current", ""),
+        "new_password": given.get("password", ""),
+    }
+    try:
+        await visit.call("POST", "/me/password", json=asked)
+    except (Invalid, Forbidden) as fault:
+        said = "; ".join(dict.fromkeys(error.msg for error in fault.errors))
+        return await _shown(visit, 422, fault=said or fault.detail)
+    return await _shown(visit, changed=True)
+
+
+@page("POST")
+async def end_session(visit: Visit) -> HttpResponse:
+    """Sign out another device."""
+    await _end(visit, visit.request.POST.get("id", ""))
+    return redirect("settings")
+
+
+@page("POST")
+async def end_all(visit: Visit) -> HttpResponse:
+    """Sign out everywhere, here last."""
+    for one in (await visit.call("GET", "/me/sessions"))["items"]:
+        if not one.get("current"):
+            await _end(visit, one["id"])
+    await visit.sign_out()
+    return redirect("login")
+
+
+async def _end(visit: Visit, session_id: str) -> None:
+    if not session_id.replace("-", "").isalnum():
+        raise Missing("")
+    with contextlib.suppress(Missing):  # it has ended by itself meanwhile
+        await visit.call("DELETE", f"/me/sessions/{session_id}")
