@@ -72,7 +72,8 @@ class Plain:
             if text.startswith(self._text):
                 self._add(text[len(self._text) :])
             else:
-                print("\nmongars: the answer had to start over", file=sys.stderr)
+                print("mongars: the answer had to start over", file=sys.stderr)
+                self._add("\n" if self._text else "")
                 self._text = ""
                 self._add(text)
         elif event.name == "notice":

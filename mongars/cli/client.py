@@ -23,6 +23,8 @@ LAST = frozenset({"done", "failed"})
 """Events that end a turn."""
 
 RECONNECTS = 5
+"""How often a lost connection is tried again without a new event, each time after twice as long."""
+
 KINDS = {meaning.status: kind for kind, meaning in MEANING.items() if kind is not Fault}
 KINDS[503] = Unavailable
 
@@ -48,7 +50,15 @@ class Event:
 class Client:
     """monGARS, as one person meets it. Raises the faults that the problems mean."""
 
-    def __init__(self, base_url: str, token: str | None = None, socket: Path | None = None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        token: str | None = None,
+        socket: Path | None = None,
+        *,
+        wait_s: float = 0.2,
+    ) -> None:
+        self._wait_s = wait_s
         self._http = httpx.Client(
             base_url=base_url,
             transport=httpx.HTTPTransport(uds=str(socket) if socket else None),
@@ -150,7 +160,7 @@ class Client:
                     lost = fault
             if turn_id is None or tries == RECONNECTS:
                 raise lost or Unavailable("The server ended the answer before its end.")
-            time.sleep(0.2 * 2**tries)
+            time.sleep(self._wait_s * 2**tries)
             tries += 1
             source = self._resumed(turn_id, after)
 
