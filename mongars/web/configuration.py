@@ -32,17 +32,28 @@ def configure(settings: "Settings", data_dir: Path) -> None:
     """Set Django up. Its settings belong to the process: the page opened last is the one."""
     import django
     from django.conf import settings as django_settings
-    from django.contrib.sessions.backends.file import SessionStore
 
     values = _fixed() | _own(settings, data_dir)
     if django_settings.configured:
         for name, value in values.items():
             setattr(django_settings, name, value)
+        _forget_the_page_before()
     else:
         django_settings.configure(**values)
         django.setup()
+
+
+def _forget_the_page_before() -> None:
+    """Django remembers where sessions are kept when it has looked once."""
+    from asgiref.local import Local
+    from django.contrib.sessions.backends.file import SessionStore
+    from django.core.cache import caches
+
     if hasattr(SessionStore, "_storage_path"):
-        del SessionStore._storage_path  # it remembers the directory of the page before
+        del SessionStore._storage_path
+    caches.__dict__.pop("settings", None)
+    caches._settings = None
+    caches._connections = Local()
 
 
 def _fixed() -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import concurrent.futures
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,20 +62,20 @@ class Web:
         if length > self._body_bytes:
             await _plain(send, 413, b'{"detail":"This is too large."}')
             return
-        with contextlib.suppress(_TooMuchError):
-            await django({**scope, CLIENT: self._client}, self._bounded(receive, send), send)
+        await django({**scope, CLIENT: self._client}, self._bounded(receive, send), send)
 
     def _bounded(self, receive: Receive, send: Send) -> Receive:
         """Receive no more than is taken, whatever the length that was announced."""
         got = 0
 
         async def inward() -> Message:
+            """To Django, a browser that sends too much has left."""
             nonlocal got
             message = await receive()
             got += len(message.get("body", b""))
             if got > self._body_bytes:
                 await _plain(send, 413, b'{"detail":"This is too large."}')
-                raise _TooMuchError
+                return {"type": "http.disconnect"}
             return message
 
         return inward
@@ -98,10 +97,6 @@ class Web:
                 await self._client.aclose()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
-
-
-class _TooMuchError(Exception):
-    """The body went over the limit; the answer is out already."""
 
 
 def _django(settings: "Settings", data_dir: Path) -> Any:

@@ -82,7 +82,9 @@ class FakeApi:
         }
 
     def _who(self, request: Request) -> str | None:
-        self.seen.append((request.method, request.url.path, dict(request.headers)))
+        client = request.client.host if request.client else ""
+        headers = dict(request.headers) | {"x-seen-client": client}
+        self.seen.append((request.method, request.url.path, headers))
         return self.access.get(request.headers.get("authorization", "").removeprefix("Bearer "))
 
     async def setup(self, request: Request) -> Response:
