@@ -94,7 +94,7 @@ generate: install-dev ## write again what is generated: openapi.json, settings, 
 
 docs: install-dev ## the documentation as a site in site/
 	@"$(PY)" docs/generate.py --check
-	@DISABLE_MKDOCS_2_WARNING=true "$(PY)" -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 "$(PY)" -m mkdocs build --strict --quiet
 	@echo "site/index.html"
 
 lock: ## compile requirements/*.in to hash-checked locks (needs uv)

@@ -21,6 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+SMALL_BYTES = 1_000_000
+"""Up to here an import goes in one request and is answered at once."""
+
 
 @app.command("list")
 def list_(
@@ -89,7 +92,7 @@ def _exported(client: "Client", conversation: dict[str, Any]) -> dict[str, Any]:
 @app.command("import")
 def import_(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A JSON file; - for stdin.", allow_dash=True)],
+    file: Annotated[Path, typer.Argument(help="A JSON or zip file; - for JSON on stdin.")],
     form: Annotated[
         str, typer.Option("--format", help="mongars, chatgpt or openwebui.")
     ] = "mongars",
@@ -99,11 +102,12 @@ def import_(
     """Bring conversations in; the same ones twice are there once."""
     from mongars.cli.local import client_for
 
-    document = _read(file)
-    if isinstance(document, list):
-        document = {"format": form, "conversations": document}
+    content = _read(file)
     with client_for(state_of(context), person) as client:
-        told = client.ask("POST", "/conversations/import", json=document)
+        if len(content) <= SMALL_BYTES and not content.startswith(b"PK"):
+            told = client.ask("POST", "/conversations/import", json=_document(file, content, form))
+        else:
+            told = _as_a_job(client, file.name, content, form)
     if as_json:
         output.as_json(told)
         return
@@ -113,12 +117,34 @@ def import_(
         print(f"skipped: {skipped.get('why')}", file=sys.stderr)
 
 
-def _read(file: Path) -> Any:
+def _read(file: Path) -> bytes:
     try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text()
-        return json.loads(text)
-    except (OSError, ValueError) as error:
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise Invalid(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _document(file: Path, content: bytes, form: str) -> Any:
+    try:
+        document = json.loads(content)
+    except ValueError as error:
         raise Invalid(f"{file} cannot be read as JSON: {error}") from error
+    return {"format": form, "conversations": document} if isinstance(document, list) else document
+
+
+def _as_a_job(client: "Client", name: str, content: bytes, form: str) -> dict[str, Any]:
+    """Send a large file whole, and wait for the work on it with a bar that shows how far it is."""
+    from rich.progress import Progress
+
+    begun = client.ask(
+        "POST", "/conversations/import", files={"file": (name, content)}, data={"format": form}
+    )
+    state: dict[str, Any] = {}
+    with Progress(console=output.console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("importing", total=None)
+        for state in client.job(begun["job_id"]):
+            progress.update(bar, completed=state["done"], total=state["total"])
+    return dict(state.get("result") or {})
 
 
 @app.command()

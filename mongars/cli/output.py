@@ -18,11 +18,12 @@ def as_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
-def console() -> "Console":
+def console(*, stderr: bool = False) -> "Console":
     """The terminal; wide where there is none, so that a pipe gets one line for each row."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=200)
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, width=None if terminal else 200)
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:

@@ -31,7 +31,9 @@ def test_the_commands_that_the_documents_name_exist() -> None:
     named = {
         command
         for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-        for command in re.findall(r"^(?:\.venv/bin/)?mongars ([a-z]+)", path.read_text(), re.M)
+        for command in re.findall(
+            r"^(?:\.venv/bin/)?mongars ([a-z]+)", path.read_text(), re.MULTILINE
+        )
     }
     assert named - known == set()
 
@@ -41,7 +43,7 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path],
         cwd=ROOT,
-        env={**os.environ, "DISABLE_MKDOCS_2_WARNING": "true"},
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
         timeout=110,
