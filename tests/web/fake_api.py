@@ -221,7 +221,7 @@ class FakeApi:
             await socket.send_json({"type": kind, "turn_id": turn, "seq": next(seq), **facts})
 
         client = {"client_id": asked.get("client_id")}
-        await send("queued", position=0, **client)
+        await send("queued", position=0)
         await send("started", conversation_id=chosen, model="starter", **client)
         renderer, sent, finish = BlockRenderer(), "", "stop"
         for at in range(0, len(self.answer), 7):

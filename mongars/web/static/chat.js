@@ -115,10 +115,10 @@ function showRunning() {
   $("send").hidden = running;
 }
 
-function openTurn(id) {
+function openTurn() {
   const article = copy("assistant");
   return {
-    id, article, seq: 0, blocks: 0, tail: "", fresh: "", frame: 0, answerId: null, thinking: null,
+    id: null, article, seq: 0, upto: 0, blocks: 0, tail: "", fresh: "", frame: 0, answerId: null, thinking: null,
     answer: article.querySelector(".answer"),
     text: article.querySelector(".tail").appendChild(document.createTextNode("")),
     note: article.querySelector(".note"),
@@ -168,7 +168,7 @@ function addBlock(turn, event) {
   html.innerHTML = event.html;
   grown(html.content);
   turn.answer.append(html.content);
-  turn.tail = without(turn.tail, event.upto - (turn.upto ?? 0));
+  turn.tail = without(turn.tail, event.upto - turn.upto);
   turn.upto = event.upto;
   turn.blocks = event.index + 1;
   turn.text.data = turn.tail;
@@ -217,23 +217,39 @@ function end(turn, event) {
 
 // ---- events of a turn ----------------------------------------------------------------------
 
+const elsewhere = new Set(); // turns of other conversations
+const asked = new Set(); // turns whose beginning we have asked for
+
 function turnOf(event) {
-  let turn = turns.get(event.turn_id);
-  if (turn) return turn;
-  const mine = said.get(event.client_id);
-  if (mine) {
-    said.delete(event.client_id);
-    turn = mine.turn;
-    turn.id = event.turn_id;
-    forgetDraft();
-  } else if (event.conversation_id && event.conversation_id !== conversation) {
-    return null;
-  } else {
-    turn = openTurn(event.turn_id);
-    refreshMessages(); // somebody's words that we have not seen stand before this answer
-    messages.append(turn.article);
+  const known = turns.get(event.turn_id);
+  if (known || elsewhere.has(event.turn_id)) return known;
+  const [only] = said.size === 1 ? said.values() : [];
+  if (event.type === "started") return adopt(event, said.get(event.client_id));
+  if (event.type === "failed" && only) return adopt(event, only); // it never started
+  if (event.type === "queued") {
+    if (only) on.queued(only.turn, event);
+  } else if (!asked.has(event.turn_id)) {
+    asked.add(event.turn_id);
+    send({ type: "resume", turn_id: event.turn_id, after: 0, render: "html" });
   }
-  turns.set(event.turn_id, turn);
+  return null;
+}
+
+function adopt(event, mine) {
+  if (!mine && event.conversation_id !== conversation) {
+    elsewhere.add(event.turn_id);
+    return null;
+  }
+  const turn = mine?.turn ?? openTurn();
+  turn.id = event.turn_id;
+  turns.set(turn.id, turn);
+  if (mine) {
+    for (const [clientId, one] of said) if (one === mine) said.delete(clientId);
+    forgetDraft();
+  } else {
+    messages.append(turn.article);
+    refreshMessages(); // somebody's words that we have not seen stand before this answer
+  }
   showRunning();
   return turn;
 }
@@ -427,7 +443,7 @@ function submit() {
   }
   tell(null);
   $("welcome")?.remove();
-  const one = { message, person: copy("person"), turn: openTurn(null), waiting: false, posting: false };
+  const one = { message, person: copy("person"), turn: openTurn(), waiting: false, posting: false };
   one.person.querySelector(".words").textContent = message;
   messages.append(one.person, one.turn.article);
   const clientId = newId();
