@@ -1,9 +1,10 @@
 """A small API with the shapes that the page relies on: one process, everything in memory."""
 
 import asyncio
-import itertools
+import threading
+from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -11,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from mongars.bouche import BlockRenderer
+from mongars.bouche import Block, BlockRenderer
 from mongars.ids import new_id, now, rfc3339
 
 SETUP_CODE = "code-of-the-first-start"
@@ -45,6 +46,13 @@ class FakeApi:
     messages: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     stopped: set[str] = field(default_factory=set)
     seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    hold_after: int = 1_000_000
+    """Characters of an answer after which it waits for `go`."""
+    go: threading.Event = field(default_factory=threading.Event)
+    frames: list[dict[str, Any]] = field(default_factory=list)
+    turns: dict[str, "Turn"] = field(default_factory=dict)
+    watchers: dict[str | None, list["Listen"]] = field(default_factory=lambda: defaultdict(list))
+    running: list[asyncio.Task[None]] = field(default_factory=list)
     model: dict[str, Any] = field(
         default_factory=lambda: {"state": "ok", "backend": "embedded", "model": "starter"}
     )
@@ -202,46 +210,108 @@ class FakeApi:
 
     async def socket(self, socket: WebSocket) -> None:
         await socket.accept()
-        tasks = []
-        try:
+        html, conversation = False, None
+        async with asyncio.TaskGroup() as tasks:
+            listening: dict[str, asyncio.Task[None]] = {}
+
+            def listen(turn: "Turn", after: int = 0) -> None:
+                if turn.id not in listening:
+                    talk = self._tell(socket, turn, after, html=html)
+                    listening[turn.id] = tasks.create_task(talk)
+
             while True:
-                frame = await socket.receive_json()
-                if frame["type"] == "say":
-                    tasks.append(asyncio.create_task(self._turn(socket, frame)))
-                if frame["type"] == "stop":
+                try:
+                    frame = await socket.receive_json()
+                except WebSocketDisconnect:
+                    for task in listening.values():
+                        task.cancel()
+                    return
+                self.frames.append(frame)
+                if frame["type"] == "watch":
+                    html, conversation = frame.get("render") == "html", frame.get("conversation_id")
+                    self.watchers[conversation].append(listen)
+                elif frame["type"] == "say":
+                    self.begin(frame, listen)
+                elif frame["type"] == "resume":
+                    listen(self.turns[frame["turn_id"]], frame["after"])
+                elif frame["type"] == "stop":
                     self.stopped.add(frame["turn_id"])
-        except WebSocketDisconnect:
-            for task in tasks:
-                task.cancel()
 
-    async def _turn(self, socket: WebSocket, asked: dict[str, Any]) -> None:
-        turn, seq, chosen = new_id(), itertools.count(1), self._say(asked)
+    def begin(self, asked: dict[str, Any], listen: "Listen") -> None:
+        """A turn that is told to whoever says or watches."""
+        known = [one for one in self.turns.values() if one.client_id == asked["client_id"]]
+        turn = known[0] if known else Turn(new_id(), self._say(asked), asked["client_id"])
+        listen(turn)
+        if not known:
+            self.turns[turn.id] = turn
+            for watcher in self.watchers[turn.conversation]:
+                watcher(turn)
+            self.running.append(asyncio.create_task(self._answer(turn)))
 
-        async def send(kind: str, **facts: Any) -> None:
-            await socket.send_json({"type": kind, "turn_id": turn, "seq": next(seq), **facts})
-
-        client = {"client_id": asked.get("client_id")}
-        await send("queued", position=0)
-        await send("started", conversation_id=chosen, model="starter", **client)
-        renderer, sent, finish = BlockRenderer(), "", "stop"
+    async def _answer(self, turn: "Turn") -> None:
+        turn.add("queued", position=0)
+        named = {"conversation_id": turn.conversation, "model": "starter"}
+        turn.add("started", **named, client_id=turn.client_id)
+        sent = ""
         for at in range(0, len(self.answer), 7):
-            if turn in self.stopped:
-                finish = "stopped"
+            if turn.id in self.stopped:
                 break
+            while len(sent) >= self.hold_after and not self.go.is_set():
+                if turn.id in self.stopped:
+                    break
+                await asyncio.sleep(0.005)
             await asyncio.sleep(self.delay_s)
-            piece = self.answer[at : at + 7]
-            sent += piece
-            await send("delta", text=piece)
-            for block in renderer.feed(piece):
-                await self._block(socket, turn, block)
-        for block in renderer.finish():
-            await self._block(socket, turn, block)
-        state = "stopped" if finish == "stopped" else "done"
-        message = self._keep(chosen, "assistant", sent, state)
-        usage = {"prompt_tokens": 5, "completion_tokens": 12}
-        timing = {"first_token_ms": 80, "total_ms": 1900}
-        await send("done", message=message, finish_reason=finish, usage=usage, timing=timing)
+            turn.add("delta", text=self.answer[at : at + 7])
+            sent += self.answer[at : at + 7]
+        stopped = turn.id in self.stopped
+        message = self._keep(turn.conversation, "assistant", sent, "stopped" if stopped else "done")
+        turn.add(
+            "done",
+            message=message,
+            finish_reason="stopped" if stopped else "stop",
+            usage={"prompt_tokens": 5, "completion_tokens": 12},
+            timing={"first_token_ms": 80, "total_ms": 1900},
+        )
 
-    async def _block(self, socket: WebSocket, turn: str, block: Any) -> None:
-        facts = {"index": block.index, "html": block.html, "upto": block.upto}
-        await socket.send_json({"type": "block", "turn_id": turn, **facts})
+    async def _tell(self, socket: WebSocket, turn: "Turn", after: int, *, html: bool) -> None:
+        """All events after one, with the blocks of the whole text between them."""
+        renderer, at = BlockRenderer(), 0
+        while True:
+            while at < len(turn.events):
+                event = turn.events[at]
+                at += 1
+                ends = event["type"] == "done"
+                if ends and html:
+                    await self._blocks(socket, turn, renderer.finish())
+                if event["seq"] > after:
+                    await socket.send_json(event)
+                if event["type"] == "delta" and html:
+                    await self._blocks(socket, turn, renderer.feed(event["text"]))
+                if ends:
+                    return
+            await asyncio.sleep(0.005)
+
+    async def _blocks(self, socket: WebSocket, turn: "Turn", blocks: list[Block]) -> None:
+        for block in blocks:
+            facts = {"index": block.index, "html": block.html, "upto": block.upto}
+            await socket.send_json({"type": "block", "turn_id": turn.id, **facts})
+
+
+@dataclass
+class Turn:
+    """One answer being made, event by event."""
+
+    id: str
+    conversation: str
+    client_id: str
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, kind: str, **facts: Any) -> None:
+        seq = len(self.events) + 1
+        self.events.append({"type": kind, "turn_id": self.id, "seq": seq, **facts})
+
+
+class Listen(Protocol):
+    """How a socket is made to tell of a turn."""
+
+    def __call__(self, turn: Turn, after: int = 0) -> None: ...

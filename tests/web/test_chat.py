@@ -88,5 +88,5 @@ async def test_settings_show_sessions_and_change_the_password(ada: Browser) -> N
 
 async def test_signing_out_everywhere_ends_here(ada: Browser, api: FakeApi) -> None:
     answer = await ada.send("/settings/sessions/end-all", at="/settings")
-    assert answer.headers["location"] == "/login"
+    assert answer.headers["location"] == "/login?left=1"
     assert api.access == {}

@@ -389,9 +389,9 @@ async function connect() {
 function later() {
   failures += 1;
   if (!navigator.onLine) tell(words.offline);
-  else if (failures > 3) tell(words.without_socket);
+  else if (failures > 2) tell(words.without_socket);
   else if (failures > 1 || turns.size) tell(words.reconnecting);
-  if (failures > 3) for (const [clientId, one] of said) sayAgain(clientId, one);
+  if (failures > 2) for (const [clientId, one] of said) sayAgain(clientId, one);
   retry = setTimeout(connect, Math.min(15_000, 300 * 2 ** failures) * (0.75 + Math.random() / 2));
 }
 
@@ -454,7 +454,7 @@ function submit() {
   atEnd = true;
   toEnd();
   sayIt(clientId, one);
-  if (one.waiting && failures > 3) sayAgain(clientId, one);
+  if (one.waiting && failures > 2) sayAgain(clientId, one);
   else if (one.waiting) tell(navigator.onLine ? words.reconnecting : words.offline);
 }
 

@@ -38,12 +38,11 @@ for (const toast of document.querySelectorAll("[data-fades]")) {
   history.replaceState(null, "", clean);
 }
 
-// Signing out in one tab signs out all of them.
+// Signing out in one tab signs out all of them: whoever stands at the door tells the others.
 const doors = new BroadcastChannel("mongars-doors");
-for (const form of document.querySelectorAll("[data-leaves]")) {
-  form.addEventListener("submit", () => {
-    for (const key of Object.keys(localStorage)) if (key.startsWith("draft:")) localStorage.removeItem(key);
-    setTimeout(() => doors.postMessage("left"), 500);
-  });
+if (document.querySelector("[data-signed-out]")) {
+  doors.postMessage("left");
+  for (const key of Object.keys(localStorage)) if (key.startsWith("draft:")) localStorage.removeItem(key);
+} else if (sidebar) {
+  doors.addEventListener("message", () => location.reload());
 }
-doors.addEventListener("message", () => location.reload());

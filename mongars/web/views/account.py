@@ -4,6 +4,7 @@ from typing import Any
 
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -17,7 +18,7 @@ async def login(visit: Visit) -> HttpResponse:
     """Sign in; the second factor is asked for when the API asks for it."""
     request = visit.request
     onward = request.POST.get("next") or request.GET.get("next") or ""
-    told: dict[str, Any] = {"next": onward}
+    told: dict[str, Any] = {"next": onward, "left": "left" in request.GET}
     if request.method == "GET":
         if await visit.signed_in():
             return redirect("home")
@@ -102,7 +103,12 @@ def _why_not_created(fault: Fault) -> str:
 async def logout(visit: Visit) -> HttpResponse:
     """Sign out here; the API ends the tokens at once."""
     await visit.sign_out()
-    return redirect("login")
+    return farewell()
+
+
+def farewell() -> HttpResponse:
+    """The door, which tells the other tabs and clears what this browser had kept."""
+    return redirect(f"{reverse('login')}?left=1")
 
 
 def onward_of(visit: Visit) -> str | None:

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from mongars.errors import Forbidden, Invalid, Missing
 from mongars.web.middleware import THEME_COOKIE, THEMES, YEAR_S
-from mongars.web.views.account import onward_of
+from mongars.web.views.account import farewell, onward_of
 from mongars.web.views.chat import everywhere
 from mongars.web.visit import Visit, page
 
@@ -88,7 +88,7 @@ async def end_all(visit: Visit) -> HttpResponse:
         if not one.get("current"):
             await _end(visit, one["id"])
     await visit.sign_out()
-    return redirect("login")
+    return farewell()
 
 
 async def _end(visit: Visit, session_id: str) -> None:
