@@ -47,7 +47,7 @@ def _show(checks: "list[Check]", *, well: bool) -> None:
     shown = Table.grid(padding=(0, 2))
     for check in checks:
         shown.add_row(MARKS[check.found], check.name, escape(check.said))
-        if check.remedy:
+        if check.remedy and check.found == "missing":
             shown.add_row("", "", f"[bold]→ {escape(check.remedy)}[/]")
     console = output.console()
     console.print(shown)
