@@ -49,7 +49,7 @@ async def sign_in(page: Page) -> None:
     await page.fill("[name=username]", "ada")
     await page.fill("[name=password]", PASSWORD)
     await page.keyboard.press("Enter")
-    await page.wait_for_selector("#composer")
+    await page.wait_for_selector("#composer[data-ready]")
 
 
 async def say(page: Page, message: str) -> None:

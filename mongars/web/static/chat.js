@@ -501,6 +501,7 @@ function resize() {
   box.rows = Math.min(10, box.value.split("\n").length);
 }
 box.addEventListener("input", () => { keepDraft(); resize(); });
+if (box.value) keepDraft(); // written before this script was there
 box.value ||= localStorage.getItem(draftKey()) ?? "";
 
 document.addEventListener("click", async (event) => {
@@ -524,3 +525,4 @@ document.addEventListener("click", async (event) => {
 grown(messages);
 toEnd();
 connect();
+form.dataset.ready = "";
