@@ -115,6 +115,8 @@ def test_a_damaged_backup_is_refused_and_nothing_is_touched(data: Path, where: s
     saved.write_bytes(content)
     before = sorted(data.iterdir())
     with pytest.raises(Invalid):
+        archive.check(saved)
+    with pytest.raises(Invalid):
         archive.unpack(saved, data, at=AT)
     assert sorted(data.iterdir()) == before
     assert sorted(path.name for path in data.parent.iterdir()) == ["data", "saved.tar"]
