@@ -64,7 +64,7 @@ class Body:
             )
             hippocampus = Hippocampus(database, jobs, bus, data_dir, settings.hippocampus)
             cortex = await stack.enter_async_context(
-                Cortex.open(settings.cortex, settings.limits, database, bus, jobs, llm, hippocampus)
+                Cortex.open(settings.cortex, settings.limits, database, bus, jobs, llm)
             )
             yield cls(
                 settings,

@@ -20,6 +20,7 @@ async def work(body: Body) -> None:
     """Work until cancelled."""
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(body.jobs.run())
+        tasks.create_task(body.cortex.take_over())
         tasks.create_task(_sweep(body))
 
 

@@ -135,6 +135,22 @@ class Database:
         for callback in transaction.after:
             callback()
 
+    async def batch(self, owner: Owner, statements: "Batch") -> list[int]:
+        """Run SQL with positional values in one transaction; the rows that each changed.
+
+        For the hot path of a turn: one trip to SQLite's thread for all of it. Places are written
+        `?1` for SQLite and `$1` for PostgreSQL. Raises `Unavailable`.
+        """
+        with _translated():
+            async with self._writers.connect() as connection:
+                driver: Any = (await connection.get_raw_connection()).driver_connection
+                if self.dialect == "sqlite":
+                    return await _sqlite_batch(driver, statements)
+                await self._bind_owner(connection, owner)
+                changed = await _postgres_batch(driver, statements)
+                await connection.commit()
+                return changed
+
     @property
     def engine(self) -> AsyncEngine:
         """The engine that writes, for migrations and backup."""
@@ -184,6 +200,42 @@ def database_url(settings: DatabaseSettings, data_dir: Path) -> URL:
             raise NotConfigured(
                 f"MONGARS_DATABASE__URL names {other!r}; monGARS keeps its data in postgresql:// or SQLite"
             )
+
+
+Batch = Sequence[tuple[str, tuple[Any, ...]]]
+
+
+async def _sqlite_batch(driver: Any, statements: Batch) -> list[int]:
+    def there() -> list[int]:
+        connection: sqlite3.Connection = driver._conn
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            changed = [connection.execute(sql, values).rowcount for sql, values in statements]
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.rollback()
+            raise
+        return changed
+
+    try:
+        changed: list[int] = await driver._execute(there)
+    except sqlite3.OperationalError as error:
+        raise OperationalError("batch", None, error) from error
+    except sqlite3.DatabaseError as error:
+        raise DBAPIError("batch", None, error) from error
+    return changed
+
+
+async def _postgres_batch(driver: Any, statements: Batch) -> list[int]:
+    import asyncpg
+
+    try:
+        told = [await driver.execute(sql, *values) for sql, values in statements]
+    except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
+        raise InterfaceError("batch", None, error) from error
+    except asyncpg.PostgresError as error:
+        raise DBAPIError("batch", None, error) from error
+    return [int(one.rpartition(" ")[2]) for one in told]
 
 
 def _sqlite_engine(url: URL, settings: DatabaseSettings, *, size: int, begin: str) -> AsyncEngine:

@@ -1,0 +1,26 @@
+"""One turn of a conversation, from words in to words out: durable, streamed."""
+
+from mongars.cortex.cortex import Cortex, Key, person_topic
+from mongars.cortex.events import LAST, Event, FinishReason
+from mongars.cortex.performing import problem_of
+from mongars.cortex.prompt import SYSTEM_PROMPT
+from mongars.cortex.settings import CortexSettings, LimitsSettings
+from mongars.cortex.turn import Options, Said, Turn, TurnKind, TurnState
+
+__all__ = [
+    "LAST",
+    "SYSTEM_PROMPT",
+    "Cortex",
+    "CortexSettings",
+    "Event",
+    "FinishReason",
+    "Key",
+    "LimitsSettings",
+    "Options",
+    "Said",
+    "Turn",
+    "TurnKind",
+    "TurnState",
+    "person_topic",
+    "problem_of",
+]

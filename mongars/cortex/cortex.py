@@ -1,0 +1,613 @@
+"""The turns of all conversations: begun, followed, stopped, taken over."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import orjson
+import structlog
+from sqlalchemy.exc import IntegrityError
+
+from mongars.bus import Bus
+from mongars.cortex import store
+from mongars.cortex.compacting import compacted
+from mongars.cortex.events import Event, Queued, Reset, encode, join, split
+from mongars.cortex.holder import own_name
+from mongars.cortex.leases import FREE, Leases
+from mongars.cortex.listening import Listening
+from mongars.cortex.performing import Performer, failed, problem_of
+from mongars.cortex.prompt import Fitting
+from mongars.cortex.recorder import Recorder
+from mongars.cortex.run import Run
+from mongars.cortex.settings import CortexSettings, LimitsSettings
+from mongars.cortex.titles import KIND as TITLE
+from mongars.cortex.titles import Titles
+from mongars.cortex.turn import Options, Said, Turn, TurnKind
+from mongars.database import SYSTEM, Database, Writing
+from mongars.errors import Busy, Conflict, FieldFault, Invalid, Unavailable
+from mongars.hippocampus import (
+    Conversation,
+    Message,
+    add_message,
+    add_messages,
+    conversation,
+    create_conversation,
+    message,
+)
+from mongars.ids import new_id, now
+from mongars.jobs import Jobs
+from mongars.llm import LLMIntegration
+
+log = structlog.get_logger()
+
+STOP: Final = "cortex:stop"
+BEGAN: Final = "cortex:began"
+KEY_LASTS: Final = timedelta(hours=24)
+TRIES: Final = 2
+"""How often a turn is performed before it is closed as interrupted."""
+SURELY_SHORT: Final = 1000
+"""Characters that fit into every model's context."""
+COMPACT_AT_ONCE: Final = 200
+
+
+def person_topic(owner_id: str) -> str:
+    """Where the turns that begin for a person are told."""
+    return f"person:{owner_id}"
+
+
+@dataclass(frozen=True)
+class Key:
+    """An idempotency key and the hash of the body that came with it."""
+
+    key: str
+    body_hash: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a turn stands on, inside its transaction."""
+
+    talk: Conversation
+    message_id: str
+    answer: Message
+    history: Sequence[Message] | None = None
+
+
+Prepare = Callable[[Writing], Awaitable[Prepared]]
+
+
+class Cortex:
+    """One turn of a conversation, from words in to words out: durable, streamed."""
+
+    def __init__(
+        self,
+        settings: CortexSettings,
+        limits: LimitsSettings,
+        database: Database,
+        bus: Bus,
+        jobs: Jobs,
+        llm: LLMIntegration,
+    ) -> None:
+        self.settings = settings
+        self.limits = limits
+        self.holder = own_name()
+        self._database = database
+        self._bus = bus
+        self._jobs = jobs
+        self._runs: dict[str, Run] = {}
+        self._closing = False
+        self._closed = False
+        self._closing_topic = f"closing:{self.holder}"
+        self._tasks: asyncio.TaskGroup | None = None
+        self._recorder = Recorder(
+            database, bus, self.holder, settings.group_ms / 1000, self._at_the_end
+        )
+        self._fitting = Fitting(llm, settings.answer_tokens)
+        self._performer = Performer(database, llm, self._recorder, self._fitting)
+        self._leases = Leases(database, bus, self.holder, settings.lease_s, self._runs)
+        self._listening = Listening(
+            database, bus, self._runs, self._closing_topic, lambda: self._closed
+        )
+        titles = Titles(database, llm, self._when_idle, self._until_busy)
+        jobs.register(TITLE, titles.perform, at_once=1)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls,
+        settings: CortexSettings,
+        limits: LimitsSettings,
+        database: Database,
+        bus: Bus,
+        jobs: Jobs,
+        llm: LLMIntegration,
+    ) -> AsyncGenerator["Cortex"]:
+        """Open it; on the way out, running turns are handed over."""
+        cortex = cls(settings, limits, database, bus, jobs, llm)
+        async with asyncio.TaskGroup() as tasks:
+            cortex._tasks = tasks
+            background = [
+                tasks.create_task(cortex._recorder.run()),
+                tasks.create_task(cortex._leases.keep(cortex._stop_here, cortex._recorder.lose)),
+                tasks.create_task(cortex._hear_stops()),
+            ]
+            try:
+                yield cortex
+            finally:
+                await cortex.wind_down(grace_s=0)
+                for task in background:
+                    task.cancel()
+
+    # ---- beginning -----------------------------------------------------------------------
+
+    async def say(
+        self,
+        owner_id: str,
+        said: Said,
+        *,
+        conversation_id: str | None = None,
+        options: Options = Options(),  # noqa: B008 - frozen
+        client_id: str | None = None,
+        key: Key | None = None,
+        admitted: bool = False,
+    ) -> Turn:
+        """Keep a person's words and begin the answer to them.
+
+        When this returns, words and turn are on disk. Raises `Missing` for another's conversation,
+        `Conflict` (`turn-running`) while an answer is made in it, `Busy` over a limit, `Invalid`
+        for words that are too long, and for a key that stands for another body.
+        """
+        self._checked(said.text)
+        await self._refuse_too_long(owner_id, said.text, conversation_id, options)
+
+        async def prepare(w: Writing) -> Prepared:
+            if conversation_id is None:
+                talk = await create_conversation(w, owner_id)
+            else:
+                talk = await conversation(w, owner_id, conversation_id)
+            asked = _message(
+                talk.id, talk.active_leaf_id, "user", said.text, details=said.details()
+            )
+            answer = _message(talk.id, asked.id, "assistant", state="writing")
+            await add_messages(w, owner_id, (asked, answer))
+            history = (asked,) if talk.active_leaf_id is None else None
+            return Prepared(talk, asked.id, answer, history)
+
+        return await self._begin(owner_id, "say", prepare, options, client_id, key, admitted)
+
+    async def regenerate(
+        self,
+        owner_id: str,
+        message_id: str,
+        *,
+        options: Options = Options(),  # noqa: B008
+        client_id: str | None = None,
+        key: Key | None = None,
+    ) -> Turn:
+        """Answer again: beside the answer named, or to the person's message named. Raises as `say`."""
+
+        async def prepare(w: Writing) -> Prepared:
+            named = await message(w, owner_id, message_id)
+            asked_id = named.id if named.role == "user" else named.parent_id
+            if asked_id is None:
+                raise Conflict("There is nothing that this message answers.", slug="no-question")
+            talk = await conversation(w, owner_id, named.conversation_id)
+            answer = _message(talk.id, asked_id, "assistant", state="writing")
+            await add_message(w, owner_id, answer)
+            return Prepared(talk, asked_id, answer)
+
+        return await self._begin(owner_id, "regenerate", prepare, options, client_id, key)
+
+    async def go_on(
+        self,
+        owner_id: str,
+        message_id: str,
+        *,
+        options: Options = Options(),  # noqa: B008
+        client_id: str | None = None,
+        key: Key | None = None,
+    ) -> Turn:
+        """Go on with an answer where it ends, in a new message beside it. Raises as `say`."""
+
+        async def prepare(w: Writing) -> Prepared:
+            named = await message(w, owner_id, message_id)
+            if named.role != "assistant" or named.parent_id is None:
+                raise Conflict("Only an answer can be gone on with.", slug="not-an-answer")
+            if named.state == "writing":
+                raise Conflict("This answer is still being written.", slug="turn-running")
+            talk = await conversation(w, owner_id, named.conversation_id)
+            answer = _message(talk.id, named.parent_id, "assistant", named.text, state="writing")
+            await add_message(w, owner_id, answer)
+            return Prepared(talk, named.parent_id, answer)
+
+        return await self._begin(owner_id, "continue", prepare, options, client_id, key)
+
+    async def edit(
+        self,
+        owner_id: str,
+        message_id: str,
+        said: Said,
+        *,
+        options: Options = Options(),  # noqa: B008
+        client_id: str | None = None,
+        key: Key | None = None,
+    ) -> Turn:
+        """Say it otherwise: a new branch beside the person's message. Raises as `say`."""
+        self._checked(said.text)
+        await self._refuse_too_long(owner_id, said.text, None, options)
+
+        async def prepare(w: Writing) -> Prepared:
+            named = await message(w, owner_id, message_id)
+            if named.role != "user":
+                raise Conflict("Only what you said yourself can be edited.", slug="not-yours")
+            talk = await conversation(w, owner_id, named.conversation_id)
+            details = said.details() if said.images else named.details
+            asked = _message(talk.id, named.parent_id, "user", said.text, details=details)
+            answer = _message(talk.id, asked.id, "assistant", state="writing")
+            await add_messages(w, owner_id, (asked, answer))
+            return Prepared(talk, asked.id, answer)
+
+        return await self._begin(owner_id, "edit", prepare, options, client_id, key)
+
+    async def admit(self, owner_id: str) -> None:
+        """Count a message that is no turn. Raises `Busy` over the limit."""
+        async with self._database.writing(owner_id) as w:
+            await store.admit(w, owner_id, now(), self.limits.messages_per_minute)
+
+    def _checked(self, text: str) -> None:
+        most = self.limits.message_chars
+        if not text.strip():
+            fault = FieldFault(("body", "message"), "must not be empty")
+            raise Invalid("There is nothing to say.", errors=[fault])
+        if len(text) > most:
+            fault = FieldFault(("body", "message"), f"must have at most {most:,} characters")
+            raise Invalid("This message is too long.", slug="message-too-long", errors=[fault])
+
+    async def _refuse_too_long(
+        self, owner_id: str, text: str, conversation_id: str | None, options: Options
+    ) -> None:
+        """Raises `Invalid` (`too-long-for-model`) for words that no model in use could read."""
+        if len(text) < SURELY_SHORT:
+            return
+        system_prompt, model = None, options.model
+        if conversation_id is not None:
+            async with self._database.reading(owner_id) as r:
+                talk = await conversation(r, owner_id, conversation_id)
+            system_prompt, model = talk.system_prompt, model or talk.model
+        await self._fitting.refuse_too_long(text, system_prompt, model)
+
+    async def _begin(
+        self,
+        owner_id: str,
+        kind: TurnKind,
+        prepare: Prepare,
+        options: Options,
+        client_id: str | None,
+        key: Key | None,
+        admitted: bool = False,
+    ) -> Turn:
+        if self._closing:
+            raise Unavailable(
+                "monGARS is being stopped; try again in a moment.",
+                slug="stopping",
+                retry_after_s=5,
+            )
+        at = now()
+        try:
+            async with self._database.writing(owner_id) as w:
+                if key and (known := await self._known(w, owner_id, key, at)):
+                    return known
+                if not admitted:
+                    await store.admit(w, owner_id, at, self.limits.messages_per_minute)
+                active = await store.active(w, owner_id)
+                prepared = await prepare(w)
+                self._refuse_second(active, prepared.talk.id)
+                run, group = _new_run(owner_id, kind, prepared, options, client_id, at)
+                until = at + self._leases.lease
+                await store.add_turn(w, run.turn, self.holder, until, group, run.seq)
+                if key:
+                    await store.keep_key(w, owner_id, key.key, key.body_hash, run.turn.id, at)
+        except IntegrityError as error:
+            return await self._lost_race(owner_id, key, at, error)
+        run.told.append(group)
+        self._perform(run)
+        begun = {"turn_id": run.turn.id, "conversation_id": run.turn.conversation_id}
+        self._bus.publish(person_topic(owner_id), orjson.dumps({"turn": begun}))
+        self._bus.publish(BEGAN, b"1")
+        return run.turn
+
+    async def _known(self, w: Writing, owner_id: str, key: Key, at: datetime) -> Turn | None:
+        known = await store.known_key(w, owner_id, key.key, at - KEY_LASTS)
+        if known is None:
+            return None
+        body_hash, turn_id = known
+        if body_hash != key.body_hash:
+            raise Invalid(
+                "This Idempotency-Key came before with another body.", slug="idempotency-key-reused"
+            )
+        return await store.get(w, owner_id, turn_id)
+
+    def _refuse_second(self, active: Sequence[Any], conversation_id: str) -> None:
+        for row in active:
+            if row.conversation_id == conversation_id:
+                raise _running(row.id)
+        if len(active) >= self.limits.turns_per_person:
+            raise Busy(
+                f"{len(active)} of your answers are being made; wait for one of them.",
+                slug="too-many-turns",
+                retry_after_s=3,
+            )
+
+    async def _lost_race(
+        self, owner_id: str, key: Key | None, at: datetime, error: IntegrityError
+    ) -> Turn:
+        """Two came at the same time through two processes: the other one was first."""
+        async with self._database.writing(owner_id) as w:
+            if key and (known := await self._known(w, owner_id, key, at)):
+                return known
+            active = await store.active(w, owner_id)
+        if active:
+            raise _running(active[-1].id) from error
+        raise Conflict("This was said twice at the same time; try again.") from error
+
+    # ---- performing ----------------------------------------------------------------------
+
+    def _perform(self, run: Run) -> None:
+        assert self._tasks is not None
+        self._runs[run.turn.id] = run
+        run.task = self._tasks.create_task(self._to_its_end(run))
+
+    async def _to_its_end(self, run: Run) -> None:
+        try:
+            await self._performer.perform(run)
+        except asyncio.CancelledError:
+            if run.handing_over:
+                await self._hand_over(run)
+            elif not run.lost:
+                raise
+        finally:
+            run.over.set()
+            self._runs.pop(run.turn.id, None)
+
+    async def _hand_over(self, run: Run) -> None:
+        """Write what is there and let the turn go."""
+        group = run.take()
+        with contextlib.suppress(Unavailable):
+            async with self._database.writing(SYSTEM) as w:
+                if group is not None and await store.holds(w, run.turn.id, self.holder):
+                    lines = join(group.lines)
+                    await store.add_events(w, run.turn, group.first_seq, group.last_seq, lines)
+                await store.release(w, run.turn.id, self.holder)
+        log.info("cortex.turn_handed_over", turn_id=run.turn.id)
+        self._bus.publish(FREE, b"1")
+
+    async def _at_the_end(self, w: Writing, run: Run) -> None:
+        """What a finished answer causes, in the transaction that finishes it."""
+        ending = run.ending
+        if ending is None or not ending.name_conversation or not self.settings.titles:
+            return
+        await self._jobs.enqueue(
+            w,
+            TITLE,
+            {"conversation_id": run.turn.conversation_id},
+            owner_id=run.turn.owner_id,
+            priority=-10,
+            run_after=now() + timedelta(seconds=1),
+            unique_key=run.turn.conversation_id,
+        )
+
+    # ---- taking over ---------------------------------------------------------------------
+
+    async def take_over(self) -> None:
+        """Take over the turns of processes that are gone, until cancelled (the worker does it)."""
+        await self._leases.take_over(self._resume)
+
+    def _resume(self, turn: Turn) -> None:
+        assert self._tasks is not None
+        run = Run(turn, Options(**turn.options), started_kept=turn.state == "running")
+        self._runs[turn.id] = run
+        run.task = self._tasks.create_task(self._to_its_end_again(run))
+
+    async def _to_its_end_again(self, run: Run) -> None:
+        """Go on with a turn that another process began: from its start, at most once."""
+        turn = run.turn
+        try:
+            async with self._database.reading(SYSTEM) as r:
+                groups = await store.groups(r, turn.id, 0)
+        except Unavailable:  # the lease ends, and the next look finds it again
+            self._runs.pop(turn.id, None)
+            return
+        run.told = groups
+        _remember(run, [event for group in groups for event in split(group)])
+        run.stop_asked = turn.stop_asked
+        if turn.attempts > TRIES and not turn.stop_asked:
+            ended = Unavailable(
+                "The server ended while this was answered. Go on with it, or have it made again.",
+                slug="interrupted",
+            )
+            self._performer.end(run, failed(run, problem_of(ended), "interrupted"))
+            await run.over.wait()
+            self._runs.pop(turn.id, None)
+            return
+        if run.text and not turn.stop_asked:
+            self._recorder.add(run, Reset(""))
+            run.text = []
+        await self._to_its_end(run)
+
+    # ---- stopping ------------------------------------------------------------------------
+
+    async def stop(self, owner_id: str, turn_id: str) -> Turn:
+        """Have a turn end with what it has said so far; one that is over stays as it is.
+
+        Raises `Missing`.
+        """
+        async with self._database.writing(owner_id) as w:
+            turn = await store.get(w, owner_id, turn_id)
+            if not turn.active:
+                return turn
+            await store.ask_to_stop(w, owner_id, turn_id)
+        run = self._runs.get(turn_id)
+        if run is None:
+            self._bus.publish(STOP, turn_id.encode())
+        else:
+            self._stop_here(turn_id)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await run.over.wait()
+        return await self.turn(owner_id, turn_id)
+
+    def _stop_here(self, turn_id: str) -> None:
+        run = self._runs.get(turn_id)
+        if run is None or run.stop_asked or run.ending is not None or run.task is None:
+            return
+        run.stop_asked = True
+        run.task.cancel()
+
+    async def _hear_stops(self) -> None:
+        async with self._bus.subscribe(STOP) as asked:
+            while True:
+                if turn_id := await asked.get():
+                    self._stop_here(turn_id.decode())
+
+    # ---- looking and following -----------------------------------------------------------
+
+    async def turn(self, owner_id: str, turn_id: str) -> Turn:
+        """One turn. Raises `Missing`."""
+        async with self._database.reading(owner_id) as r:
+            return await store.get(r, owner_id, turn_id)
+
+    def listen(self, owner_id: str, turn_id: str, after: int = 0) -> AsyncGenerator[Event, None]:
+        """The events of a turn behind `after`, as they come; see `Listening.listen`."""
+        return self._listening.listen(owner_id, turn_id, after)
+
+    async def active_turns(self, owner_id: str) -> list[tuple[str, str]]:
+        """Turn and conversation of each answer that is being made for a person."""
+        async with self._database.reading(owner_id) as r:
+            return [(row.id, row.conversation_id) for row in await store.active(r, owner_id)]
+
+    # ---- ending --------------------------------------------------------------------------
+
+    @property
+    def closing(self) -> bool:
+        """Whether this process was asked to stop."""
+        return self._closing
+
+    async def wind_down(self, grace_s: float | None = None) -> None:
+        """Begin nothing more, let running turns end for a while, hand the others over; then all
+        streams end, so that the server can stop."""
+        self._closing = True
+        running = [run for run in self._runs.values() if not run.over.is_set()]
+        grace_s = self.settings.grace_s if grace_s is None else grace_s
+        if running and grace_s > 0:
+            await asyncio.wait(
+                [asyncio.ensure_future(run.over.wait()) for run in running], timeout=grace_s
+            )
+        tasks = [task for run in running if (task := run.task) is not None and not task.done()]
+        for run in running:
+            if run.task is not None and run.ending is None:
+                run.handing_over = True
+                run.task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=3)
+        self._closed = True
+        self._bus.publish(self._closing_topic, b"")
+
+    async def _when_idle(self) -> None:
+        """Until no answer is being made anywhere."""
+        async with self._bus.subscribe(BEGAN) as began:
+            while True:
+                async with self._database.reading(SYSTEM) as r:
+                    if not await store.any_active(r):
+                        return
+                await began.get(1.0)
+
+    async def _until_busy(self) -> None:
+        """Until an answer begins to be made somewhere."""
+        async with self._bus.subscribe(BEGAN) as began:
+            while await began.get() is None:
+                pass
+
+    async def sweep(self, at: datetime) -> None:
+        """Remove what has had its time: single events, keys, counts."""
+        async with self._database.writing(SYSTEM) as w:
+            await store.sweep(w, at - KEY_LASTS, at - timedelta(minutes=2))
+        before = at - timedelta(hours=self.settings.events_hours)
+        while True:
+            async with self._database.writing(SYSTEM) as w:
+                ended = await store.ended_before(w, before, COMPACT_AT_ONCE)
+                for turn in ended:
+                    group, last_seq = compacted(turn.id, await store.groups(w, turn.id, 0))
+                    await store.compact(w, turn, group, last_seq)
+            if len(ended) < COMPACT_AT_ONCE:
+                return
+
+
+def _message(
+    conversation_id: str,
+    parent_id: str | None,
+    role: Any,
+    text: str = "",
+    *,
+    state: Any = "done",
+    details: Any = None,
+) -> Message:
+    return Message(
+        id=new_id(),
+        conversation_id=conversation_id,
+        parent_id=parent_id,
+        role=role,
+        text=text,
+        at=now(),
+        state=state,
+        details=details,
+    )
+
+
+def _new_run(
+    owner_id: str,
+    kind: TurnKind,
+    prepared: Prepared,
+    options: Options,
+    client_id: str | None,
+    at: datetime,
+) -> tuple[Run, bytes]:
+    turn = Turn(
+        id=new_id(),
+        owner_id=owner_id,
+        conversation_id=prepared.talk.id,
+        message_id=prepared.message_id,
+        answer_id=prepared.answer.id,
+        kind=kind,
+        state="queued",
+        options=options.facts(),
+        client_id=client_id,
+        error=None,
+        created_at=at,
+    )
+    run = Run(turn, options, seq=1)
+    if prepared.history is not None:
+        run.conversation, run.history = prepared.talk, list(prepared.history)
+    return run, join([encode(turn.id, 1, Queued(0))])
+
+
+def _remember(run: Run, events: Sequence[Event]) -> None:
+    """Bring a run to where its stored events end."""
+    for event in events:
+        run.seq = event.seq
+        if event.type == "delta":
+            run.text.append(event.facts()["text"])
+        elif event.type == "reset":
+            run.text = [event.facts()["text"]]
+        elif event.type == "started":
+            run.started, run.model = True, event.facts()["model"]
+
+
+def _running(turn_id: str) -> Conflict:
+    return Conflict(
+        "An answer is being made in this conversation; wait for it, or stop it.",
+        slug="turn-running",
+        extra={"turn_id": turn_id},
+    )
