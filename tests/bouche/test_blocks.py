@@ -99,7 +99,9 @@ def _seconds(piece: str, times: int) -> float:
 
 
 def test_the_cost_of_a_character_does_not_grow_with_the_answer() -> None:
-    for piece in ("word after word\n\n", "- item of a list\n\n", "x = 1\n\n# no heading\n"):
+    pieces = ["word after word\n\n", "- item of a list\n\n", "x = 1\n\n# no heading\n"]
+    pieces.append("[a]: https://a.example\n\n")  # never a block of its own: nothing can be cut
+    for piece in pieces:
         first = "```\n" if piece.startswith("x") else ""
         _seconds(first + piece, 50)  # imports
         short = min(_seconds(piece, 250) for _ in range(3))

@@ -67,6 +67,12 @@ def test_no_mixture_of_them_is_harmful(parts: list[str]) -> None:
     check(render("".join(parts)))
 
 
+def test_raw_html_is_shown_as_the_text_it_is() -> None:
+    assert render("<b>x</b>\n\n<div>y</div>") == (
+        "<p>&lt;b&gt;x&lt;/b&gt;</p>\n<p>&lt;div&gt;y&lt;/div&gt;</p>\n"
+    )
+
+
 def test_an_image_is_a_link_and_is_never_loaded() -> None:
     html = render("![a cat](https://pictures.example/cat.png?who=me)")
     assert "<img" not in html

@@ -39,6 +39,15 @@ async def test_signing_in_leaves_the_browser_a_session_and_never_a_token(
         assert token not in home.text + str(cookies)
 
 
+async def test_signing_in_takes_a_session_that_nobody_knew_before(ada: Browser) -> None:
+    known = {name: value for name, value in ada.http.cookies.items() if "session" in name}
+    page = await ada.get("/settings")
+    token = page.text.split('name="csrfmiddlewaretoken" value="')[1].split('"')[0]
+    fields = {"csrfmiddlewaretoken": token, "username": "ada", "password": PASSWORD}
+    await ada.http.post("/login", data=fields)
+    assert known.items().isdisjoint(ada.http.cookies.items())
+
+
 async def test_over_https_every_cookie_is_secure(open_browser: Open) -> None:
     browser = open_browser(base="https://localhost")
     page = await browser.get("/login")
