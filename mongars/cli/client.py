@@ -7,7 +7,7 @@ has opened itself; what it says is the same.
 import contextlib
 import json
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -47,13 +47,35 @@ class Event:
         return self.name in LAST
 
 
+class Proof(httpx.Auth):
+    """A bearer token that is got from `prove`, and got again when the server no longer takes it.
+
+    A talk lasts longer than a token.
+    """
+
+    def __init__(self, prove: Callable[[], str]) -> None:
+        self._prove = prove
+        self._token: str | None = None
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Try with the token at hand; once more with a fresh one."""
+        held = self._token is not None
+        self._token = self._token or self._prove()
+        request.headers["authorization"] = f"Bearer {self._token}"
+        answer = yield request
+        if answer.status_code == 401 and held:
+            self._token = self._prove()
+            request.headers["authorization"] = f"Bearer {self._token}"
+            yield request
+
+
 class Client:
     """monGARS, as one person meets it. Raises the faults that the problems mean."""
 
     def __init__(
         self,
         base_url: str,
-        token: str | None = None,
+        prove: Callable[[], str] | None = None,
         socket: Path | None = None,
         *,
         wait_s: float = 0.2,
@@ -62,7 +84,7 @@ class Client:
         self._http = httpx.Client(
             base_url=base_url,
             transport=httpx.HTTPTransport(uds=str(socket) if socket else None),
-            headers={"authorization": f"Bearer {token}"} if token else {},
+            auth=Proof(prove) if prove else None,
             timeout=httpx.Timeout(30, connect=5),
             trust_env=False,
         )

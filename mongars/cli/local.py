@@ -16,7 +16,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,8 +86,8 @@ def client_for(state: "State", name: str | None) -> Iterator[Client]:
         if url is None:
             socket = stack.enter_context(_body_on_a_socket(state))
             url = "http://localhost"
-        token = stack.enter_context(_session(state, name))
-        yield stack.enter_context(Client(url, token, socket))
+        prove = stack.enter_context(_proof(state, name))
+        yield stack.enter_context(Client(url, prove, socket))
 
 
 class _Socket:
@@ -167,23 +167,27 @@ def _body_on_a_socket(state: "State") -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _session(state: "State", name: str | None) -> Iterator[str]:
-    """A session of this person's, opened in the database and ended afterwards; its access token."""
+def _proof(state: "State", name: str | None) -> Iterator[Callable[[], str]]:
+    """Opens sessions of this person's in the database, as many as a long talk needs, and ends them."""
+    opened: list[str] = []
 
-    async def begin() -> tuple[str, str]:
+    async def begin() -> str:
         async with auth_of(state) as auth:
             person = await chosen(auth, name)
-            return await auth.open_local_session(person.id)
+            session_id, token = await auth.open_local_session(person.id)
+            opened.append(session_id)
+            return token
 
-    async def end(session_id: str) -> None:
+    async def end() -> None:
         async with auth_of(state) as auth:
-            await auth.end_session(session_id)
+            for session_id in opened:
+                await auth.end_session(session_id)
 
-    session_id, token = asyncio.run(begin())
     try:
-        yield token
+        yield lambda: asyncio.run(begin())
     finally:
-        asyncio.run(end(session_id))
+        if opened:
+            asyncio.run(end())
 
 
 @contextlib.asynccontextmanager

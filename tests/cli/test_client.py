@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from mongars.cli.client import Client, Event, events_in, fault_of
-from mongars.errors import Busy, Conflict, Missing, NotBuilt, Unavailable, meaning
+from mongars.errors import Busy, Conflict, Missing, NotBuilt, Unavailable, Unproven, meaning
 
 
 def sse(name: str, **data: object) -> bytes:
@@ -141,3 +141,26 @@ def test_a_list_is_read_to_its_last_page() -> None:
 
     with server(answer) as url, Client(url) as client:
         assert [one["id"] for one in client.every("/conversations")] == ["a", "b"]
+
+
+def test_a_token_that_has_ended_is_got_again_once() -> None:
+    good = {"2"}
+    seen: list[str] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        token = request.headers["authorization"].removeprefix("Bearer ")
+        seen.append(token)
+        request.send_response(200 if token in good else 401)
+        request.send_header("content-length", "2")
+        request.end_headers()
+        request.wfile.write(b"{}")
+
+    numbers = iter("123456")
+    with server(answer) as url, Client(url, lambda: next(numbers)) as client:
+        with pytest.raises(Unproven):  # a fresh one that is refused is not tried again
+            client.ask("GET", "/me")
+        client.ask("GET", "/me")
+        good.add("3")
+        good.remove("2")
+        client.ask("GET", "/me")
+    assert seen == ["1", "1", "2", "2", "3"]
