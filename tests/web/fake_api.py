@@ -16,6 +16,7 @@ from mongars.bouche import Block, BlockRenderer
 from mongars.ids import new_id, now, rfc3339
 
 SETUP_CODE = "code-of-the-first-start"
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 PASSWORD = "a long and quiet river"
 ANSWER = "Here is **one** thing.\n\n- first\n- second\n\n```python\nx = 1\n```\n\nThat is all."
 
@@ -132,7 +133,7 @@ class FakeApi:
     async def sessions(self, request: Request) -> Response:
         if self._who(request) is None:
             return problem(401, "unproven")
-        one = {"id": "s1", "name": "A browser", "current": True, "created_at": rfc3339(now())}
+        one = {"id": "s1", "device": BROWSER, "current": True, "last_seen_at": rfc3339(now())}
         return JSONResponse({"items": [one], "next": None})
 
     async def password(self, request: Request) -> Response:

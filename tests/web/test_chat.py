@@ -72,13 +72,15 @@ async def test_states_of_answers_are_shown(ada: Browser, api: FakeApi) -> None:
     kept[-1]["state"] = "stopped"
     assert "Stopped" in (await ada.get(where)).text
     kept[-1]["state"] = "failed"
-    assert "was interrupted" in (await ada.get(where)).text
+    page = (await ada.get(where)).text
+    assert "was interrupted" in page
+    assert "/continue" in page
     kept.append(kept[-1] | {"id": new_id(), "role": "system", "text": "secret system words"})
     assert "secret system words" not in (await ada.get(where)).text
 
 
 async def test_settings_show_sessions_and_change_the_password(ada: Browser) -> None:
-    assert "A browser" in (await ada.get("/settings")).text
+    assert "Firefox, Linux" in (await ada.get("/settings")).text
     fields = {"current": "a", "password": "b", "again": "c"}
     differing = await ada.send("/settings/password", at="/settings", **fields)
     assert "differ" in differing.text

@@ -67,8 +67,7 @@ async function refreshMessages() {
   const follow = atEnd;
   messages.innerHTML = html;
   for (const turn of turns.values()) {
-    messages.querySelector(`[data-id="${CSS.escape(turn.answerId ?? "")}"]`)?.remove();
-    for (const open of messages.querySelectorAll('[data-state="running"], [data-state="queued"]')) open.remove();
+    for (const open of messages.querySelectorAll('[data-state="writing"]')) open.remove();
     messages.append(turn.article);
   }
   for (const one of said.values()) messages.append(one.person, one.turn.article);
@@ -118,7 +117,7 @@ function showRunning() {
 function openTurn() {
   const article = copy("assistant");
   return {
-    id: null, article, seq: 0, upto: 0, blocks: 0, tail: "", fresh: "", frame: 0, answerId: null, thinking: null,
+    id: null, article, seq: 0, upto: 0, blocks: 0, tail: "", fresh: "", frame: 0, thinking: null,
     answer: article.querySelector(".answer"),
     text: article.querySelector(".tail").appendChild(document.createTextNode("")),
     note: article.querySelector(".note"),
@@ -201,17 +200,20 @@ function end(turn, event) {
   turn.article.removeAttribute("aria-busy");
   const id = event.message?.id;
   if (id) {
-    turn.article.dataset.id = id;
-    const again = turn.article.querySelector("[data-again]");
-    again.action = again.action.replace("MESSAGE", id);
+    for (const older of messages.querySelectorAll("[data-again]")) {
+      if (!turn.article.contains(older)) older.remove();
+    }
+    for (const again of turn.article.querySelectorAll("[data-again]")) again.action = again.action.replace("MESSAGE", id);
+    turn.article.querySelector("[data-continue]").hidden = event.finish_reason === "stop";
     facts(turn, event);
-    for (const older of messages.querySelectorAll("[data-again]")) if (older !== again) older.remove();
     turn.article.querySelector("footer").hidden = false;
   }
   showRunning();
   refreshList();
-  // Without blocks from the server the answer is still plain: fetch it rendered.
-  if (turn.tail.trim()) refreshMessages();
+  // An answer that was continued stands above already; one without blocks is still plain text.
+  const continued = id && messages.querySelector(`[data-id="${CSS.escape(id)}"]`);
+  if (continued || turn.tail.trim()) refreshMessages();
+  else if (id) turn.article.dataset.id = id;
   if (atEnd) toEnd();
 }
 
@@ -247,6 +249,7 @@ function adopt(event, mine) {
     for (const [clientId, one] of said) if (one === mine) said.delete(clientId);
     forgetDraft();
   } else {
+    for (const open of messages.querySelectorAll('[data-state="writing"]')) open.remove();
     messages.append(turn.article);
     refreshMessages(); // somebody's words that we have not seen stand before this answer
   }
@@ -478,7 +481,8 @@ $("stop").addEventListener("click", () => {
 document.addEventListener("submit", (event) => {
   if (!event.target.matches("[data-again]")) return;
   event.preventDefault();
-  event.target.closest(".message").remove();
+  if (!event.target.action.endsWith("/continue")) event.target.closest(".message").remove();
+  else event.target.remove();
   post(event.target.action).catch((error) => {
     tell(error.message, true);
     refreshMessages();

@@ -31,11 +31,27 @@ async def _shown(visit: Visit, status: int = 200, **more: Any) -> HttpResponse:
 
 def _session(one: Mapping[str, Any]) -> dict[str, Any]:
     """A session as it is shown: what it is, and when it was last seen."""
-    at = next(
-        (one[key] for key in ("last_used_at", "last_seen_at", "created_at") if one.get(key)), None
-    )
-    name = one.get("name") or one.get("user_agent") or _("A device")
-    return {"id": one["id"], "name": name, "current": bool(one.get("current")), "at": at}
+    return {
+        "id": one["id"],
+        "name": device(one.get("device") or ""),
+        "current": bool(one.get("current")),
+        "at": one.get("last_seen_at") or one.get("created_at"),
+    }
+
+
+BROWSERS = ("Edg", "OPR", "Firefox", "Chrome", "Safari")
+NAMED = {"Edg": "Edge", "OPR": "Opera"}
+SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Mac OS X", "Linux")
+
+
+def device(agent: str) -> str:
+    """A browser's long name in two words, as in `Firefox, Linux`; other programs as they call
+    themselves."""
+    browser = next((one for one in BROWSERS if f"{one}/" in agent), None)
+    system = next((one for one in SYSTEMS if one in agent), None)
+    if browser and system:
+        return f"{NAMED.get(browser, browser)}, {system}"
+    return agent[:80] or str(_("A device"))
 
 
 @page("POST")
