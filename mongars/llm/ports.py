@@ -1,7 +1,8 @@
 """The port of language models."""
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
 
 from mongars.llm.request import Capabilities, ChatMessage, ChatRequest, ModelCard, ModelEvent
 
@@ -9,10 +10,10 @@ from mongars.llm.request import Capabilities, ChatMessage, ChatRequest, ModelCar
 class LanguageModel(Protocol):
     """A server of language models.
 
-    Faults: `Unavailable` when the server is away, too slow or broke off; `Invalid` with slug
-    `too-long-for-model` (extra `prompt_tokens`, `context_tokens` where known) when the prompt is
-    longer than the context; `Invalid` when the server refuses the request; `Missing` for an
-    unknown model.
+    Faults: `Unavailable` when the server is away, too slow or broke off; `Busy` when it has too
+    much to do; `NotConfigured` when it refuses the key; `Invalid` with slug `too-long-for-model`
+    (extra `prompt_tokens`, `context_tokens` where known) when the prompt is longer than the
+    context; `Invalid` when the server refuses the request; `Missing` for an unknown model.
     """
 
     name: str
@@ -35,4 +36,30 @@ class LanguageModel(Protocol):
 
     async def count(self, messages: Sequence[ChatMessage], model: str) -> int | None:
         """Prompt tokens of these messages; `None` where the server cannot tell."""
+        ...
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a backend is: `detail` says why it is not `ready`, and what to do."""
+
+    state: Literal["loading", "ready", "restarting", "failed"]
+    detail: str = ""
+
+
+@runtime_checkable
+class Loads(Protocol):
+    """What a backend has besides when it loads its model itself."""
+
+    @property
+    def health(self) -> Health:
+        """How it is right now, without asking anybody."""
+        ...
+
+    async def ready(self) -> None:
+        """Wait until it can answer; raises `Unavailable` or `NotConfigured` when it will not."""
+        ...
+
+    async def use(self, model: str) -> None:
+        """Load this model instead; raises `Missing`. Returns before it is loaded."""
         ...

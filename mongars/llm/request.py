@@ -31,7 +31,8 @@ class ChatRequest:
 
     `model` is the model's name inside its backend; `None` means the one in use.
     `owner_id` is for fairness and for the cache, and never reaches the model's server.
-    `extra` carries parameters that a backend takes under their OpenAI names (`top_k`, `logit_bias`…).
+    `extra` carries parameters that a backend takes under their OpenAI names (`top_k`, `logit_bias`,
+    `tools`…).
     """
 
     messages: tuple[ChatMessage, ...]
@@ -93,8 +94,20 @@ class Text:
 
 
 @dataclass(frozen=True)
+class ToolCall:
+    """A tool that the model wants called; `arguments` is JSON as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Usage:
-    """Tokens of one request. `cached_tokens` of the prompt were not read again (`None`: not told)."""
+    """Tokens of one request; 0 where the server does not tell.
+
+    `cached_tokens` of the prompt were not read again (`None`: not told).
+    """
 
     prompt_tokens: int
     completion_tokens: int
@@ -109,8 +122,8 @@ class Finished:
     usage: Usage
 
 
-ModelEvent = Reading | Thinking | Text | Finished
-"""What one backend yields: any number of the first three, then exactly one `Finished`."""
+ModelEvent = Reading | Thinking | Text | ToolCall | Finished
+"""What one backend yields: any number of the others, then exactly one `Finished`."""
 
 AnswerEvent = Waiting | Notice | Started | ModelEvent
 """What `LLMIntegration` yields; `Started` comes before the first `ModelEvent`."""
