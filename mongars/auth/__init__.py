@@ -2,6 +2,7 @@
 
 from mongars.auth.auth import Auth
 from mongars.auth.caller import ALL_SCOPES, Caller, Role, Scope
+from mongars.auth.passkeys import origins_of as passkey_origins
 from mongars.auth.person import (
     Account,
     ApiKeyRecord,
@@ -29,4 +30,5 @@ __all__ = [
     "SessionRecord",
     "Source",
     "Tokens",
+    "passkey_origins",
 ]

@@ -137,6 +137,11 @@ class Accounts:
             w.on_commit(lambda: self._file.unlink(missing_ok=True))
         return made
 
+    async def is_empty(self) -> bool:
+        """Whether there is nobody yet."""
+        async with self._database.reading(SYSTEM) as r:
+            return await store.is_empty(r)
+
     async def people(self) -> list[PersonRecord]:
         """Everybody, by name."""
         async with self._database.reading(SYSTEM) as r:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from mongars.database import SYSTEM, Database, migrate
 from mongars.errors import Fault, Forbidden, Unavailable, Unproven
 from mongars.ids import now
 
+CODE = "sign-in-code"
 PER_DEVICE = 10
 """Wrong tries of a device that has signed in before."""
 CODES_PER_PERSON = 10
@@ -143,6 +144,15 @@ class Auth:
             opened = await self.sessions.open(w, person_id, way, source)
         return await self._told(row, opened, None)
 
+    async def sign_in_code(self, person_id: str) -> str:
+        """A code that stands for a person a provider has just proved: once, within a minute."""
+        facts = {"person_id": person_id}
+        return await self.challenges.keep(CODE, facts, lasts=timedelta(seconds=60))
+
+    async def redeem_sign_in_code(self, code: str) -> str:
+        """The person that `sign_in_code` stood for. Raises `Unproven`."""
+        return str((await self.challenges.take(CODE, code))["person_id"])
+
     async def check_password(self, caller: Caller, password: str) -> None:
         """Raises `Forbidden` unless it is the caller's own password; `Busy` after wrong tries."""
         rules = [Rule(f"own:{caller.id}:{caller.session_id}", self._settings.tries)]
@@ -163,6 +173,12 @@ class Auth:
             raise Forbidden("This is not the code right now.", slug="otp-wrong")
         async with self._database.writing(SYSTEM) as w:
             await self.throttle.give_back(w, rules, clear=True)
+
+    async def reset_otp(self, person_id: str) -> None:
+        """Forget the second factor of somebody who lost it (an admin's work). Raises `Missing`."""
+        async with self._database.writing(SYSTEM) as w:
+            await store.by_id(w, person_id)
+            await self.otp.remove(w, person_id)
 
     async def register(
         self, username: str, password: str, invitation: str | None, source: Source

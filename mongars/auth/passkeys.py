@@ -37,6 +37,11 @@ def rp_id_of(host: str) -> str:
     )
 
 
+def origins_of(netloc: str) -> list[str]:
+    """The origins a browser may say for this host; it only offers passkeys on safe ones."""
+    return [f"https://{netloc}", f"http://{netloc}"]
+
+
 class Passkeys:
     """Both ceremonies, and the list."""
 
