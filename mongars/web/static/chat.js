@@ -91,14 +91,19 @@ function grown(root) {
   document.dispatchEvent(new Event("grown"));
 }
 
-let atEnd = true;
+let atEnd = true; // whether the newest is followed; only scrolling up ends that
+let top = 0;
 function toEnd() {
   scroller.scrollTop = scroller.scrollHeight;
 }
 scroller.addEventListener("scroll", () => {
-  atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80;
-  $("to-end").hidden = atEnd;
+  const far = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
+  if (far < 80) atEnd = true;
+  else if (scroller.scrollTop < top) atEnd = false;
+  top = scroller.scrollTop;
+  $("to-end").hidden = far < 80;
 }, { passive: true });
+new ResizeObserver(() => { if (atEnd) toEnd(); }).observe(messages);
 $("to-end").addEventListener("click", () => { atEnd = true; toEnd(); });
 
 function tell(text, fault = false) {
