@@ -7,9 +7,10 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import translation
 from django.utils.decorators import async_only_middleware
 
+from mongars.web.visit import YEAR_S
+
 THEME_COOKIE = "mongars_theme"
 THEMES = ("system", "light", "dark")
-YEAR_S = 365 * 24 * 3600
 
 GetResponse = Callable[[HttpRequest], Awaitable[HttpResponse]]
 

@@ -34,6 +34,7 @@ urlpatterns = [
     path("turns/<id:turn_id>/stop", chat.stop, name="stop"),
     path("ticket", chat.ticket, name="ticket"),
     path("login", account.login, name="login"),
+    path("login/oidc", account.oidc, name="oidc"),
     path("setup", account.setup, name="setup"),
     path("register", account.register, name="register"),
     path("logout", account.logout, name="logout"),

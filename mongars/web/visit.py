@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from django.conf import settings
 from django.contrib.sessions.backends.base import UpdateError
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.shortcuts import redirect
@@ -22,6 +23,7 @@ EARLY_S = 20
 """How long before its end a token is exchanged."""
 TOKENS = "tokens"
 NAME = "username"
+YEAR_S = 365 * 24 * 3600
 
 
 class Visit:
@@ -32,6 +34,7 @@ class Visit:
         self.client: ApiClient = request.scope["mongars.client"]
         address = request.META.get("REMOTE_ADDR") or "127.0.0.1"
         self.source = (address, request.headers.get("user-agent", "")[:200])
+        self.device: str | None = None
 
     @property
     def wants_json(self) -> bool:
@@ -62,10 +65,20 @@ class Visit:
     async def sign_in(self, username: str, password: str, otp: str = "") -> None:
         """Exchange a password for tokens, in a session that is new."""
         form = {"grant_type": "password", "username": username, "password": password}
-        told = await self.ask("POST", "/token", form=form | ({"otp": otp} if otp else {}))
+        if otp:
+            form["otp"] = otp
+        if device := self.request.COOKIES.get(device_cookie()):
+            form["device_token"] = device
+        await self.welcome(await self.ask("POST", "/token", form=form), username)
+
+    async def welcome(self, told: Mapping[str, Any], username: str | None = None) -> None:
+        """Keep the tokens of somebody who has just proved who they are, in a session that is new."""
         session = self.request.session
         await session.aflush()
         await session.aset(TOKENS, _kept(told))
+        self.device = told.get("device_token")
+        if username is None:
+            username = (await self.call("GET", "/me"))["username"]
         await session.aset(NAME, username)
 
     async def sign_out(self) -> None:
@@ -129,7 +142,7 @@ def page(*methods: str) -> Callable[[View], Callable[..., Awaitable[HttpResponse
                 return HttpResponseNotAllowed(methods)
             visit = Visit(request)
             try:
-                return await view(visit, **parts)
+                return _remembered(visit, await view(visit, **parts))
             except Unproven:
                 await request.session.aflush()
                 return _to_login(visit)
@@ -139,6 +152,19 @@ def page(*methods: str) -> Callable[[View], Callable[..., Awaitable[HttpResponse
         return wrapped
 
     return around
+
+
+def device_cookie() -> str:
+    """The name of the cookie that remembers a device: strangers' wrong tries do not lock it out."""
+    return str(settings.SESSION_COOKIE_NAME).replace("session", "device")
+
+
+def _remembered(visit: Visit, response: HttpResponse) -> HttpResponse:
+    if visit.device:
+        response.set_cookie(
+            device_cookie(), visit.device, max_age=YEAR_S, httponly=True, samesite="Lax"
+        )
+    return response
 
 
 def _to_login(visit: Visit) -> HttpResponse:

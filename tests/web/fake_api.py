@@ -39,6 +39,8 @@ class FakeApi:
     delay_s: float = 0.0
     expires_in: float = 600
     otp: str | None = None
+    oidc_on: bool = False
+    devices: list[str | None] = field(default_factory=list)
     people: dict[str, str] = field(default_factory=dict)
     access: dict[str, str] = field(default_factory=dict)
     refresh: dict[str, str] = field(default_factory=dict)
@@ -63,6 +65,9 @@ class FakeApi:
         return Starlette(
             routes=[
                 Route(f"{v1}/auth/setup", self.setup, methods=["POST"]),
+                Route(f"{v1}/auth/ways", self.ways),
+                Route(f"{v1}/me", self.me),
+                Route(f"{v1}/auth/oidc/finish", self.oidc, methods=["POST"]),
                 Route(f"{v1}/token", self.token, methods=["POST"]),
                 Route(f"{v1}/token/refresh", self.exchange, methods=["POST"]),
                 Route(f"{v1}/auth/logout", self.logout, methods=["POST"]),
@@ -96,10 +101,24 @@ class FakeApi:
         self.seen.append((request.method, request.url.path, headers))
         return self.access.get(request.headers.get("authorization", "").removeprefix("Bearer "))
 
+    async def ways(self, request: Request) -> Response:
+        return JSONResponse(
+            {"registration": "invitation", "oidc": self.oidc_on, "set_up": bool(self.people)}
+        )
+
+    async def me(self, request: Request) -> Response:
+        name = self._who(request)
+        return JSONResponse({"username": name}) if name else problem(401, "unproven")
+
+    async def oidc(self, request: Request) -> Response:
+        if (await request.json())["code"] != "from-provider":
+            return problem(401, "unproven")
+        return JSONResponse(self._tokens("ada"))
+
     async def setup(self, request: Request) -> Response:
         asked = await request.json()
         if asked["setup_code"] != SETUP_CODE:
-            return problem(403, "wrong-code")
+            return problem(403, "setup-code-wrong")
         self.people[asked["username"]] = asked["password"]
         return JSONResponse({"id": new_id(), "username": asked["username"]}, 201)
 
@@ -112,8 +131,10 @@ class FakeApi:
         if self.people.get(name) != form["password"]:
             return problem(401, "unproven")
         if self.otp and form.get("otp") != self.otp:
-            return problem(403, "otp-required")
-        return JSONResponse(self._tokens(name))
+            given = form.get("otp")
+            return problem(401, "otp-wrong") if given else problem(403, "otp-required")
+        self.devices.append(str(form["device_token"]) if "device_token" in form else None)
+        return JSONResponse(self._tokens(name) | {"device_token": "this-device"})
 
     async def exchange(self, request: Request) -> Response:
         old = (await request.json())["refresh_token"]
@@ -139,6 +160,8 @@ class FakeApi:
     async def password(self, request: Request) -> Response:
         if self._who(request) is None:
             return problem(401, "unproven")
+        if (await request.json())["current_password"] != PASSWORD:
+            return problem(403, "wrong-password")
         return Response(status_code=204)
 
     async def listed(self, request: Request) -> Response:

@@ -2,7 +2,7 @@
 
 from mongars.ids import new_id
 from tests.web.conftest import Browser
-from tests.web.fake_api import FakeApi
+from tests.web.fake_api import PASSWORD, FakeApi
 
 
 async def _say(browser: Browser, message: str) -> str:
@@ -81,9 +81,12 @@ async def test_states_of_answers_are_shown(ada: Browser, api: FakeApi) -> None:
 
 async def test_settings_show_sessions_and_change_the_password(ada: Browser) -> None:
     assert "Firefox, Linux" in (await ada.get("/settings")).text
-    fields = {"current": "a", "password": "b", "again": "c"}
+    fields = {"current": PASSWORD, "password": "b", "again": "c"}
     differing = await ada.send("/settings/password", at="/settings", **fields)
     assert "differ" in differing.text
+    wrong = fields | {"current": "no", "again": "b"}
+    refused = await ada.send("/settings/password", at="/settings", **wrong)
+    assert "not your password" in refused.text
     changed = await ada.send("/settings/password", at="/settings", **fields | {"again": "b"})
     assert "Your password is changed" in changed.text
 

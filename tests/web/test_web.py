@@ -80,10 +80,32 @@ async def test_the_second_factor_is_asked_for_when_the_api_asks(
     assert right.headers["location"] == "/"
 
 
-async def test_the_first_person_comes_with_the_one_time_code(browser: Browser) -> None:
+async def test_a_device_that_signed_in_before_says_so(browser: Browser, api: FakeApi) -> None:
+    await browser.sign_in()
+    await browser.send("/logout", at="/")
+    await browser.sign_in()
+    assert api.devices == [None, "this-device"]
+
+
+async def test_coming_back_from_the_provider_signs_in(browser: Browser, api: FakeApi) -> None:
+    assert "oidc/start" not in (await browser.get("/login")).text
+    api.oidc_on = True
+    assert "/api/v1/auth/oidc/start?then=/login/oidc" in (await browser.get("/login")).text
+    refused = await browser.get("/login/oidc?code=made-up")
+    assert refused.headers["location"].startswith("/login")
+    assert (await browser.get("/login/oidc?code=from-provider")).headers["location"] == "/"
+    assert "Hello ada." in (await browser.get("/")).text
+
+
+async def test_the_first_person_comes_with_the_one_time_code(
+    browser: Browser, api: FakeApi
+) -> None:
+    api.people.clear()
+    assert (await browser.get("/login")).headers["location"] == "/setup"
     new = {"username": "bo", "password": PASSWORD, "again": PASSWORD}
     wrong = await browser.send("/setup", at="/setup", setup_code="guessed", **new)
     assert wrong.status_code == 422
+    assert "This code is not right" in wrong.text
     differing = new | {"again": "other"}
     answer = await browser.send("/setup", at="/setup", setup_code=SETUP_CODE, **differing)
     assert "differ" in answer.text
@@ -154,7 +176,7 @@ async def test_an_api_that_is_away_is_said(tmp_path: Path) -> None:
     web = create_web(settings, tmp_path, api=None)
     transport = httpx.ASGITransport(app=web)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
-        answer = await Browser(http).send("/login", username="ada", password="x")
+        answer = await http.get("/login")
         assert answer.status_code == 503
         assert "The server is away" in answer.text
 

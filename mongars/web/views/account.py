@@ -18,11 +18,12 @@ async def login(visit: Visit) -> HttpResponse:
     """Sign in; the second factor is asked for when the API asks for it."""
     request = visit.request
     onward = request.POST.get("next") or request.GET.get("next") or ""
-    told: dict[str, Any] = {"next": onward, "left": "left" in request.GET}
+    ways = await visit.ask("GET", "/auth/ways")
+    told: dict[str, Any] = {"next": onward, "left": "left" in request.GET, "ways": ways}
     if request.method == "GET":
         if await visit.signed_in():
             return redirect("home")
-        return render(request, "login.html", told)
+        return render(request, "login.html", told) if ways["set_up"] else redirect("setup")
     username, password = request.POST.get("username", "").strip(), request.POST.get("password", "")
     otp = request.POST.get("otp", "").replace(" ", "")
     try:
@@ -52,6 +53,14 @@ def _why_not(fault: Fault, *, tried: bool) -> str:
     if isinstance(fault, Forbidden):
         return str(_("This account is switched off. Ask an admin."))
     return str(_("The name or the password is not right."))
+
+
+@page("GET")
+async def oidc(visit: Visit) -> HttpResponse:
+    """Back from the provider, with a code that the API exchanges for tokens once."""
+    code = visit.request.GET.get("code", "")
+    await visit.welcome(await visit.ask("POST", "/auth/oidc/finish", json={"code": code}))
+    return redirect("home")
 
 
 @page("GET", "POST")
@@ -87,16 +96,18 @@ async def _create(visit: Visit, template: str, path: str, code: str) -> HttpResp
 
 
 def _why_not_created(fault: Fault) -> str:
-    match fault:
-        case Busy():
-            return _why_not(fault, tried=False)
-        case Conflict():
-            return str(_("This name is taken, or the set-up is done already."))
-        case Unproven() | Forbidden():
-            return str(_("This code is not right, or it has been used."))
-        case _:
-            said = "; ".join(dict.fromkeys(error.msg for error in fault.errors))
-            return said or fault.detail
+    if isinstance(fault, Busy):
+        return _why_not(fault, tried=False)
+    known = {
+        "setup-code-wrong": _("This code is not right, or it has been used."),
+        "set-up-already": _("The first admin is there already. Sign in instead."),
+        "not-set-up": _("The first admin comes first, with the one-time code."),
+        "invitation-invalid": _("This invitation was used, or has ended."),
+        "registration-closed": _("To join here you need an invitation from an admin."),
+        "name-taken": _("This name is taken."),
+        "weak-password": _("This password is too short, or too easy to guess."),
+    }
+    return str(known.get(fault.problem, fault.detail))
 
 
 @page("POST")

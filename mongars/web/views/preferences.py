@@ -10,11 +10,11 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
-from mongars.errors import Forbidden, Invalid, Missing
-from mongars.web.middleware import THEME_COOKIE, THEMES, YEAR_S
+from mongars.errors import Fault, Forbidden, Invalid, Missing
+from mongars.web.middleware import THEME_COOKIE, THEMES
 from mongars.web.views.account import farewell, onward_of
 from mongars.web.views.chat import everywhere
-from mongars.web.visit import Visit, page
+from mongars.web.visit import YEAR_S, Visit, page
 
 
 @page("GET")
@@ -85,9 +85,16 @@ async def password(visit: Visit) -> HttpResponse:
     try:
         await visit.call("POST", "/me/password", json=asked)
     except (Invalid, Forbidden) as fault:
-        said = "; ".join(dict.fromkeys(error.msg for error in fault.errors))
-        return await _shown(visit, 422, fault=said or fault.detail)
+        return await _shown(visit, 422, fault=_why_not_changed(fault))
     return await _shown(visit, changed=True)
+
+
+def _why_not_changed(fault: Fault) -> str:
+    known = {
+        "wrong-password": _("That is not your password now."),
+        "weak-password": _("This password is too short, or too easy to guess."),
+    }
+    return str(known.get(fault.problem, fault.detail))
 
 
 @page("POST")
