@@ -35,6 +35,7 @@ class Visit:
         address = request.META.get("REMOTE_ADDR") or "127.0.0.1"
         self.source = (address, request.headers.get("user-agent", "")[:200])
         self.device: str | None = None
+        self.renewed = False
 
     @property
     def wants_json(self) -> bool:
@@ -116,6 +117,9 @@ class Visit:
         await session.aset(TOKENS, stored)
         try:
             await session.asave()
+            # Saved again at the end of a long request it would undo what other tabs stored since.
+            session.modified = False
+            self.renewed = True
         except UpdateError as error:  # signed out in another tab meanwhile
             raise Unproven("Please sign in.") from error
         return str(stored["access"])
@@ -154,12 +158,31 @@ def page(*methods: str) -> Callable[[View], Callable[..., Awaitable[HttpResponse
     return around
 
 
+def root() -> str:
+    """The path below which a reverse proxy shows the page."""
+    return settings.FORCE_SCRIPT_NAME or ""
+
+
+def here(request: HttpRequest) -> str:
+    """The address of a request, as the browser sees it."""
+    query = request.META.get("QUERY_STRING", "")
+    return f"{root()}{request.path_info}{'?' if query else ''}{query}"
+
+
 def device_cookie() -> str:
     """The name of the cookie that remembers a device: strangers' wrong tries do not lock it out."""
     return str(settings.SESSION_COOKIE_NAME).replace("session", "device")
 
 
 def _remembered(visit: Visit, response: HttpResponse) -> HttpResponse:
+    if visit.renewed and not visit.request.session.modified:
+        response.set_cookie(
+            settings.SESSION_COOKIE_NAME,
+            visit.request.session.session_key,
+            max_age=settings.SESSION_COOKIE_AGE,
+            httponly=True,
+            samesite="Lax",
+        )
     if visit.device:
         response.set_cookie(
             device_cookie(), visit.device, max_age=YEAR_S, httponly=True, samesite="Lax"
@@ -171,8 +194,8 @@ def _to_login(visit: Visit) -> HttpResponse:
     login = reverse("login")
     if visit.wants_json:
         return JsonResponse({"problem": "unproven", "login": login}, status=401)
-    if visit.request.method == "GET" and visit.request.path != reverse("home"):
-        return redirect(f"{login}?{urlencode({'next': visit.request.get_full_path()})}")
+    if visit.request.method == "GET" and visit.request.path_info != "/":
+        return redirect(f"{login}?{urlencode({'next': here(visit.request)})}")
     return redirect(login)
 
 

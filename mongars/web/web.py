@@ -34,6 +34,7 @@ class Web:
     def __init__(self, settings: "Settings", data_dir: Path, api: ASGIApp | None) -> None:
         self._url = settings.web.api_url
         self._api = api
+        self._root = settings.api.root_path
         self._body_bytes = settings.limits.body_bytes
         self._client = ApiClient(app=api, base_url=self._url if api is None else None)
         pool = concurrent.futures.ThreadPoolExecutor(1, "page")
@@ -42,6 +43,8 @@ class Web:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch by kind and path."""
+        if self._root and scope.get("path", "").startswith(f"{self._root}/"):
+            scope = {**scope, "path": scope["path"].removeprefix(self._root)}
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "websocket":

@@ -222,6 +222,8 @@ class FakeApi:
             return problem(401, "unproven")
         asked = await request.json()
         chosen = self._say(asked)
+        while self.hold_after == 0 and not self.go.is_set():
+            await asyncio.sleep(0.005)
         message = self._keep(chosen, "assistant", self.answer)
         return JSONResponse({"turn_id": new_id(), "conversation_id": chosen, "message": message})
 

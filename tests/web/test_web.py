@@ -156,6 +156,27 @@ async def test_two_tabs_exchanging_at_once_both_go_on(api: FakeApi, open_browser
     assert [one.status_code for one in answers] == [200] * 4
 
 
+async def test_a_long_request_does_not_undo_what_another_tab_stored(
+    ada: Browser, api: FakeApi
+) -> None:
+    import asyncio
+
+    api.access.clear()  # the long request exchanges the tokens first
+    api.hold_after = 0
+    long = asyncio.create_task(ada.send("/say", at="/nothing", message="Hello"))
+    while not any(path == "/api/v1/chat" for _method, path, _headers in api.seen):
+        await asyncio.sleep(0.005)
+    first = dict(api.refresh)
+    api.access.clear()
+    assert (await ada.get("/")).status_code == 200  # so does this one, later
+    assert set(api.refresh).isdisjoint(first)
+    api.go.set()
+    assert (await long).status_code == 302
+    api.successors.clear()  # from now on an old token ends the session
+    api.access.clear()
+    assert (await ada.get("/")).status_code == 200
+
+
 async def test_a_session_that_the_api_ended_leads_back_to_the_door(
     ada: Browser, api: FakeApi
 ) -> None:
@@ -212,6 +233,22 @@ async def test_a_name_that_is_not_ours_is_refused(open_browser: Open) -> None:
     browser = open_browser({"MONGARS_API__ALLOWED_HOSTS": '["*.example.org"]'})
     assert (await browser.get("/login", host="evil.example")).status_code == 403
     assert (await browser.get("/login", host="chat.example.org")).status_code == 200
+
+
+@pytest.mark.parametrize("stripped", [True, False])
+async def test_behind_a_proxy_below_a_path_every_address_has_it(
+    open_browser: Open, *, stripped: bool
+) -> None:
+    browser = open_browser({"MONGARS_API__ROOT_PATH": "/assistant"})
+    before = "" if stripped else "/assistant"
+    away = await browser.get(f"{before}/c/x?a=1")
+    assert away.headers["location"] == "/assistant/login?next=%2Fassistant%2Fc%2Fx%3Fa%3D1"
+    html = (await browser.get(f"{before}/login")).text
+    addresses = re.findall(r"""(?:src|href|action)=["']([^"'#]+)""", html)
+    assert addresses
+    assert all(one.startswith("/assistant/") for one in addresses)
+    style = next(one for one in addresses if one.endswith(".css"))
+    assert (await browser.get(before + style.removeprefix("/assistant"))).status_code == 200
 
 
 async def test_a_body_over_the_limit_is_refused_before_it_is_read(browser: Browser) -> None:
