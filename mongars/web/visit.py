@@ -18,6 +18,7 @@ from django.utils.http import urlencode
 
 from mongars.errors import Fault, Forbidden, Invalid, Unproven, meaning
 from mongars.web.client import ApiClient
+from mongars.web.faults import fault_page
 
 EARLY_S = 20
 """How long before its end a token is exchanged."""
@@ -151,7 +152,7 @@ def page(*methods: str) -> Callable[[View], Callable[..., Awaitable[HttpResponse
                 await request.session.aflush()
                 return _to_login(visit)
             except Fault as fault:
-                return await shown(visit, fault)
+                return shown(visit, fault)
 
         return wrapped
 
@@ -199,7 +200,7 @@ def _to_login(visit: Visit) -> HttpResponse:
     return redirect(login)
 
 
-async def shown(visit: Visit, fault: Fault) -> HttpResponse:
+def shown(visit: Visit, fault: Fault) -> HttpResponse:
     """A fault as a page, or as JSON for the script."""
     status = meaning(fault).status
     if visit.wants_json:
@@ -209,6 +210,4 @@ async def shown(visit: Visit, fault: Fault) -> HttpResponse:
             "retry_after": fault.retry_after_s,
         }
         return JsonResponse(told, status=status)
-    from mongars.web.views.errors import fault_page
-
     return fault_page(visit.request, fault, status)
