@@ -235,7 +235,7 @@ async def _discover(client: Any, issuer: str) -> dict[str, Any]:
 
 
 async def _json(client: Any, url: str) -> dict[str, Any]:
-    answer = await client.get(url, withhold_token=True)
+    answer = await client.request("GET", url, withhold_token=True)
     answer.raise_for_status()
     told = answer.json()
     if not isinstance(told, dict):
