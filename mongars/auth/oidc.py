@@ -1,9 +1,9 @@
 """Signing in with an OpenID Connect provider: code flow with PKCE, state and nonce.
 
-The protocol's requests are authlib's, the check of the ID token joserfc's; both are imported when
-somebody signs in this way. See docs/decisions/021-oidc.md.
+Requests go by httpx, the check of the ID token is joserfc's; see docs/decisions/021-oidc.md.
 """
 
+import base64
 import contextlib
 import hashlib
 import ipaddress
@@ -12,10 +12,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import sqlalchemy as sa
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
 
 from mongars.auth import names, store
 from mongars.auth.challenges import Challenges
@@ -74,23 +77,32 @@ class OpenId:
             raise Invalid("`then` must be a path of this server, as in /login.")
         issuer = self._issuer()
         verifier, nonce, binding = (secrets.token_urlsafe(48) for _ in range(3))
-        async with self._client(redirect_uri) as client:
-            provider = await _discover(client, issuer)
-            state = await self._challenges.keep(
-                STATE,
-                {
-                    "verifier": verifier,
-                    "nonce": nonce,
-                    "binding": _digest(binding),
-                    "redirect_uri": redirect_uri,
-                    "then": then,
-                    "owner_id": owner_id,
-                },
-                lasts=LASTS,
-            )
-            url, _state = client.create_authorization_url(
-                provider["authorization_endpoint"], state=state, nonce=nonce, code_verifier=verifier
-            )
+        async with _provider(issuer) as (_client, provider):
+            endpoint = httpx.URL(provider["authorization_endpoint"])
+        state = await self._challenges.keep(
+            STATE,
+            {
+                "verifier": verifier,
+                "nonce": nonce,
+                "binding": _digest(binding),
+                "redirect_uri": redirect_uri,
+                "then": then,
+                "owner_id": owner_id,
+            },
+            lasts=LASTS,
+        )
+        url = endpoint.copy_merge_params(
+            {
+                "response_type": "code",
+                "client_id": self._settings.oidc_client_id or "",
+                "redirect_uri": redirect_uri,
+                "scope": SCOPE,
+                "state": state,
+                "nonce": nonce,
+                "code_challenge": _challenge(verifier),
+                "code_challenge_method": "S256",
+            }
+        )
         return Begun(str(url), binding)
 
     async def finish(self, state: str, code: str, binding: str | None) -> Proved:
@@ -99,15 +111,9 @@ class OpenId:
         if binding is None or not secrets.compare_digest(_digest(binding), facts["binding"]):
             raise Unproven("Another browser began this; begin again here.", slug="begin-again")
         issuer = self._issuer()
-        async with self._client(facts["redirect_uri"]) as client:
-            provider = await _discover(client, issuer)
-            told = await client.fetch_token(
-                provider["token_endpoint"],
-                grant_type="authorization_code",
-                code=code,
-                code_verifier=facts["verifier"],
-            )
-            keys = await _json(client, provider["jwks_uri"])
+        async with _provider(issuer) as (client, provider):
+            told = await self._exchange(client, provider["token_endpoint"], code, facts)
+            keys = _object(await client.get(provider["jwks_uri"]))
         claims = self._claims(told.get("id_token"), keys, facts["nonce"])
         async with self._database.writing(SYSTEM) as w:
             person_id = await self._person(w, issuer, claims, facts["owner_id"])
@@ -125,43 +131,30 @@ class OpenId:
             raise NotConfigured("MONGARS_AUTH__OIDC_ISSUER must begin with https://.")
         return issuer.rstrip("/")
 
-    @contextlib.asynccontextmanager
-    async def _client(self, redirect_uri: str) -> AsyncIterator[Any]:
-        """A client of the provider; what goes wrong with it is told in our terms."""
-        from authlib.common.errors import AuthlibBaseError
-        from authlib.integrations.httpx_client import AsyncOAuth2Client
-
-        secret = self._settings.oidc_client_secret
-        client = AsyncOAuth2Client(  # type: ignore[no-untyped-call]
-            client_id=self._settings.oidc_client_id,
-            client_secret=secret.get_secret_value() if secret else None,
-            token_endpoint_auth_method="client_secret_basic" if secret else "none",
-            scope=SCOPE,
-            redirect_uri=redirect_uri,
-            code_challenge_method="S256",
-            timeout=TIMEOUT_S,
-            trust_env=False,
-        )
-        try:
-            async with client:
-                yield client
-        except AuthlibBaseError as error:
+    async def _exchange(
+        self, client: httpx.AsyncClient, url: str, code: str, facts: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The code for tokens (RFC 6749, 4.1.3). Raises `Unproven` when the provider refuses."""
+        client_id, secret = self._settings.oidc_client_id or "", self._settings.oidc_client_secret
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": facts["redirect_uri"],
+            "code_verifier": facts["verifier"],
+        }
+        if secret is None:
+            answer = await client.post(url, data=form | {"client_id": client_id})
+        else:
+            basic = quote(client_id, safe=""), quote(secret.get_secret_value(), safe="")
+            answer = await client.post(url, data=form, auth=basic)
+        if answer.status_code in (400, 401):
             raise Unproven(
                 "The provider did not accept this sign-in; begin again.", slug="begin-again"
-            ) from error
-        except (httpx.HTTPError, ValueError, KeyError) as error:
-            raise Unavailable(
-                "The sign-in provider does not answer as it should.",
-                slug="provider-unavailable",
-                retry_after_s=10,
-            ) from error
+            )
+        return _object(answer)
 
     def _claims(self, id_token: Any, keys: Mapping[str, Any], nonce: str) -> dict[str, Any]:
         """What the ID token says, once all of OpenID Connect Core 3.1.3.7 holds."""
-        from joserfc import jwt
-        from joserfc.errors import JoseError
-        from joserfc.jwk import KeySet
-
         client_id = self._settings.oidc_client_id or ""
         try:
             if not isinstance(id_token, str):
@@ -226,16 +219,27 @@ class OpenId:
         return owner_id
 
 
-async def _discover(client: Any, issuer: str) -> dict[str, Any]:
-    """The provider's own description (OpenID Connect Discovery 4)."""
-    told = await _json(client, f"{issuer}/.well-known/openid-configuration")
-    if str(told["issuer"]).rstrip("/") != issuer:
-        raise ValueError("it names another issuer")
-    return told
+@contextlib.asynccontextmanager
+async def _provider(issuer: str) -> AsyncIterator[tuple[httpx.AsyncClient, dict[str, Any]]]:
+    """A client, and the provider's own description (OpenID Connect Discovery 4).
+
+    Raises `Unavailable` for a provider that is away, or answers what it should not.
+    """
+    try:
+        async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
+            told = _object(await client.get(f"{issuer}/.well-known/openid-configuration"))
+            if str(told["issuer"]).rstrip("/") != issuer:
+                raise ValueError("it names another issuer")
+            yield client, told
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+        raise Unavailable(
+            "The sign-in provider does not answer as it should.",
+            slug="provider-unavailable",
+            retry_after_s=10,
+        ) from error
 
 
-async def _json(client: Any, url: str) -> dict[str, Any]:
-    answer = await client.request("GET", url, withhold_token=True)
+def _object(answer: httpx.Response) -> dict[str, Any]:
     answer.raise_for_status()
     told = answer.json()
     if not isinstance(told, dict):
@@ -260,6 +264,12 @@ async def _free_name(w: Writing, claims: Mapping[str, Any]) -> str:
 
 def _digest(binding: str) -> str:
     return hashlib.sha256(binding.encode()).hexdigest()
+
+
+def _challenge(verifier: str) -> str:
+    """PKCE's S256 (RFC 7636, 4.2)."""
+    digest = hashlib.sha256(verifier.encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _is_loopback(host: str) -> bool:
