@@ -97,13 +97,16 @@ class CircuitBreaker:
 
     def _admit(self) -> bool:
         """Whether this request is the one that tries; raises while the circuit is open."""
-        state = self.state
-        if state is State.CLOSED:
+        self.check()
+        if self._open_until is None:
             return False
-        assert self._open_until is not None
-        if state is State.HALF_OPEN and not self._probing:
-            self._probing = True
-            return True
+        self._probing = True
+        return True
+
+    def check(self) -> None:
+        """Raise `Unavailable` at once when no request may go through right now."""
+        if self._open_until is None or (self.state is State.HALF_OPEN and not self._probing):
+            return
         wait_s = max(0.0, self._open_until - self._clock()) or 1.0
         raise Unavailable(
             f"{self._last} It failed {self._failures} times in a row and is tried again in "

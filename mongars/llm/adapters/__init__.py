@@ -1,0 +1,1 @@
+"""An adapter per technology; `mongars/llm/llm.py` names them."""
