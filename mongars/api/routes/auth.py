@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Cookie, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from mongars.api.dependencies import BodyDep
 from mongars.api.security import DEVICE_COOKIE, Chatter, SignedIn, SourceDep
@@ -18,8 +18,8 @@ from mongars.errors import Unproven
 router = APIRouter(tags=["sign-in"], route_class=StrictRoute)
 
 Username = Annotated[Words, Field(min_length=1, max_length=200)]
-Password = Annotated[str, Field(min_length=1, max_length=4096, repr=False)]
-Secret = Annotated[str, Field(min_length=1, max_length=200, repr=False)]
+Password = Annotated[SecretStr, Field(min_length=1, max_length=4096)]
+Secret = Annotated[SecretStr, Field(min_length=1, max_length=200)]
 
 BINDING_COOKIE = "mongars_oidc"
 YEAR_S = 365 * 24 * 3600
@@ -54,20 +54,20 @@ class TokenAsked(Asked):
 
     grant_type: Literal["password"]
     username: Annotated[str, Field(max_length=200)]
-    password: Annotated[str, Field(max_length=4096, repr=False)]
-    otp: Annotated[str, Field(max_length=40, repr=False)] | None = None
+    password: Annotated[SecretStr, Field(max_length=4096)]
+    otp: Annotated[SecretStr, Field(max_length=40)] | None = None
     """The code that the app shows, or a recovery code."""
-    device_token: Annotated[str, Field(max_length=200, repr=False)] | None = None
+    device_token: Annotated[SecretStr, Field(max_length=200)] | None = None
     """What an earlier sign-in on this device gave: a stranger's wrong tries do not touch it."""
     scope: Annotated[str, Field(max_length=0)] | None = None
     client_id: Annotated[str, Field(max_length=200)] | None = None
-    client_secret: Annotated[str, Field(max_length=0, repr=False)] | None = None
+    client_secret: Annotated[SecretStr, Field(max_length=0)] | None = None
 
 
 class RefreshAsked(Asked):
     """The newest refresh token of a session."""
 
-    refresh_token: Annotated[str, Field(min_length=1, max_length=200, repr=False)]
+    refresh_token: Secret
 
 
 class TokenTold(Told):
@@ -109,14 +109,17 @@ class Ways(Told):
 @router.post("/auth/setup", status_code=201)
 async def set_up(asked: SetupAsked, body: BodyDep) -> Registered:
     """Make the first admin with the one-time code."""
-    made = await body.auth.accounts.set_up(asked.setup_code, asked.username, asked.password)
+    code, password = asked.setup_code.get_secret_value(), asked.password.get_secret_value()
+    made = await body.auth.accounts.set_up(code, asked.username, password)
     return _registered(made)
 
 
 @router.post("/auth/register", status_code=201)
 async def register(asked: RegisterAsked, body: BodyDep, source: SourceDep) -> Registered:
     """Make an account of one's own, by invitation or where registration is open."""
-    made = await body.auth.register(asked.username, asked.password, asked.invitation, source)
+    invitation = asked.invitation.get_secret_value() if asked.invitation else None
+    password = asked.password.get_secret_value()
+    made = await body.auth.register(asked.username, password, invitation, source)
     return _registered(made)
 
 
@@ -130,15 +133,19 @@ async def sign_in(
 ) -> TokenTold:
     """Exchange a name and a password, and a one-time code where it is on, for tokens."""
     if asked.device_token:
-        source = replace(source, device_token=asked.device_token)
-    tokens = await body.auth.sign_in(asked.username, asked.password, asked.otp, source)
+        source = replace(source, device_token=asked.device_token.get_secret_value())
+    otp = asked.otp.get_secret_value() if asked.otp else None
+    password = asked.password.get_secret_value()
+    tokens = await body.auth.sign_in(asked.username, password, otp, source)
     return _told(tokens, request, response)
 
 
 @router.post("/token/refresh", response_model_exclude_none=True)
 async def refresh(asked: RefreshAsked, body: BodyDep) -> TokenTold:
     """Exchange a refresh token for the next tokens."""
-    return TokenTold.model_validate(await body.auth.sessions.refresh(asked.refresh_token))
+    return TokenTold.model_validate(
+        await body.auth.sessions.refresh(asked.refresh_token.get_secret_value())
+    )
 
 
 @router.post("/auth/logout", status_code=204)
@@ -207,7 +214,7 @@ async def exchange_oidc(
     asked: CodeAsked, body: BodyDep, source: SourceDep, request: Request, response: Response
 ) -> TokenTold:
     """Exchange the one-time code that came back with the browser for tokens."""
-    person_id = await body.auth.redeem_sign_in_code(asked.code)
+    person_id = await body.auth.redeem_sign_in_code(asked.code.get_secret_value())
     tokens = await body.auth.sign_in_proved(person_id, "oidc", source)
     return _told(tokens, request, response)
 

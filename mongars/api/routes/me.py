@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from mongars.api.dependencies import BodyDep
 from mongars.api.routes.auth import Password, Username, bind, callback_of
@@ -66,7 +66,7 @@ class OtpStarted(Told):
 class OtpCode(Asked):
     """A code that the app shows, or a recovery code."""
 
-    code: Annotated[str, Field(min_length=6, max_length=40, repr=False)]
+    code: Annotated[SecretStr, Field(min_length=6, max_length=40)]
 
 
 class RecoveryCodes(Told):
@@ -152,8 +152,10 @@ async def change_password(asked: PasswordChange, body: BodyDep, caller: SignedIn
     """Change one's password; every other session ends."""
     account = await body.auth.accounts.account(caller.id)
     if account.has_password:
-        await body.auth.check_password(caller, asked.current_password or "")
-    await body.auth.accounts.set_password(caller.id, asked.new_password, keep=caller.session_id)
+        given = asked.current_password
+        await body.auth.check_password(caller, given.get_secret_value() if given else "")
+    new = asked.new_password.get_secret_value()
+    await body.auth.accounts.set_password(caller.id, new, keep=caller.session_id)
 
 
 @router.get("/sessions")
@@ -185,13 +187,15 @@ async def start_otp(body: BodyDep, caller: SignedIn) -> OtpStarted:
 @router.post("/otp/confirm")
 async def confirm_otp(asked: OtpCode, body: BodyDep, caller: SignedIn) -> RecoveryCodes:
     """Show that the app makes the right codes: from now on signing in asks for one."""
-    return RecoveryCodes(recovery_codes=await body.auth.otp.confirm(caller.id, asked.code))
+    return RecoveryCodes(
+        recovery_codes=await body.auth.otp.confirm(caller.id, asked.code.get_secret_value())
+    )
 
 
 @router.delete("/otp", status_code=204)
 async def stop_otp(asked: OtpCode, body: BodyDep, caller: SignedIn) -> None:
     """Use one-time codes no longer; it takes a code."""
-    await body.auth.turn_off_otp(caller, asked.code)
+    await body.auth.turn_off_otp(caller, asked.code.get_secret_value())
 
 
 @router.post("/passkeys/begin")
