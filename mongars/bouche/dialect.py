@@ -9,6 +9,7 @@ from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
+from mongars.bouche import brackets
 from mongars.bouche.allowed import SCHEMES, Env
 from mongars.bouche.code import highlighted
 from mongars.bouche.formula import mathml
@@ -18,7 +19,7 @@ HEADINGS_DOWN = 2
 
 
 def dialect() -> MarkdownIt:
-    """A parser of CommonMark, tables, strikethrough, formulas between dollars."""
+    """A parser of CommonMark, tables, strikethrough, formulas between dollars or brackets."""
     made = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Html)
     made.enable(["table", "strikethrough"])
     # Without blank lines in formulas an open `$$` never changes what was before a blank line.
@@ -31,6 +32,7 @@ def dialect() -> MarkdownIt:
         double_inline=True,
         renderer=lambda source, how: mathml(source, display=bool(how["display_mode"])),
     )
+    brackets.plugin(made)
     made.validateLink = _is_absolute  # type: ignore[method-assign]
     return made
 

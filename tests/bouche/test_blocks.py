@@ -23,6 +23,7 @@ BLOCK = st.one_of(
     LINE.map(lambda line: f"> {line}\n>\n> - {line}"),
     st.just("| a | b |\n|---|--:|\n| 1 | 2 |"),
     st.just("$$\n\\sum_i x_i\n$$"),
+    st.just("\\[\na = b\n\\]"),
     st.just("***"),
     st.just("    indented\n\n    code"),
 )

@@ -110,6 +110,13 @@ def test_formulas_are_mathml_and_prices_are_not_formulas() -> None:
     assert "<math" not in render("It costs $5 or $10 a day.")
 
 
+def test_formulas_in_brackets_are_read_and_plain_brackets_stay() -> None:
+    assert "<msup>" in render(r"So \(x^2\) it is.")
+    assert 'display="block"' in render("\\[\na = \\frac{b}{c}\n\\]")
+    assert render(r"He wrote \[sic\] so.") == "<p>He wrote [sic] so.</p>\n"
+    assert "<math" not in render("`\\(x\\)` and \\( open")
+
+
 def test_a_formula_that_cannot_be_read_is_shown_as_written() -> None:
     assert "\\frac{" in render("$\\frac{$")
     assert "<code" in render("$" + "{" * 900 + "x" + "}" * 900 + "$")
@@ -121,7 +128,14 @@ def test_headings_stay_below_those_of_the_page() -> None:
 
 
 def test_deep_nesting_neither_fails_nor_takes_long() -> None:
-    for text in ("> " * 2_000 + "x", "- " * 2_000 + "x", "[" * 5_000, "*a " * 5_000, "$" * 5_000):
+    for text in (
+        "> " * 2_000 + "x",
+        "- " * 2_000 + "x",
+        "[" * 5_000,
+        "*a " * 5_000,
+        "$" * 5_000,
+        "\\(" * 9_000,
+    ):
         check(render(text))
 
 

@@ -165,7 +165,10 @@ async def test_hostile_answers_and_words_are_shown_not_run(
     )
     async with watched(chrome, base) as eyes:
         await sign_in(eyes.page)
+        api.hold_after = api.answer.index("gnp.exe") + 7
         await say(eyes.page, "<img src=x onerror=document.title='owned'>")
+        await expect(eyes.page.locator(f"{LAST} .tail")).to_contain_text("\ufffdgnp")
+        api.go.set()
         await expect(eyes.page.locator(f"{LAST} footer")).to_be_visible()
         for _ in range(2):
             inside = eyes.page.locator("#messages")

@@ -147,8 +147,9 @@ function draw(turn) {
 
 function flush(turn) {
   if (!turn.fresh) return;
-  turn.text.appendData(turn.fresh);
-  turn.tail += turn.fresh;
+  const plain = turn.fresh.replace(/[\u202a-\u202e\u2066-\u2069]/g, "\ufffd"); // as the server does
+  turn.text.appendData(plain);
+  turn.tail += plain;
   turn.fresh = "";
   shape(turn);
 }
