@@ -165,7 +165,7 @@ async def test_hostile_answers_and_words_are_shown_not_run(
     )
     async with watched(chrome, base) as eyes:
         await sign_in(eyes.page)
-        api.hold_after = api.answer.index("gnp.exe") + 7
+        api.hold_after = api.answer.index("gnp.exe") - 3
         await say(eyes.page, "<img src=x onerror=document.title='owned'>")
         await expect(eyes.page.locator(f"{LAST} .tail")).to_contain_text("\ufffdgnp")
         api.go.set()
