@@ -161,11 +161,11 @@ async def test_hostile_answers_and_words_are_shown_not_run(
     api.answer = (
         "<script>document.title='owned'</script>\n\n<img src=x onerror=alert(1)>\n\n"
         "![beacon](https://evil.example/b.png)\n\n[click](javascript:alert(1))\n\n"
-        "<svg onload=alert(1)>\n\n\u202egnp.exe\n\n```html\n<b onclick=x>\n```\n"
+        "<svg onload=alert(1)>\n\n\u202egnp.exe and some more words\n\n```html\n<b onclick=x>\n```\n"
     )
     async with watched(chrome, base) as eyes:
         await sign_in(eyes.page)
-        api.hold_after = api.answer.index("gnp.exe") - 3
+        api.hold_after = api.answer.index("gnp.exe") + 3
         await say(eyes.page, "<img src=x onerror=document.title='owned'>")
         await expect(eyes.page.locator(f"{LAST} .tail")).to_contain_text("\ufffdgnp")
         api.go.set()
