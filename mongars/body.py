@@ -17,7 +17,8 @@ from mongars.cortex import Cortex
 from mongars.database import Database, migrate
 from mongars.hippocampus import Hippocampus
 from mongars.jobs import Jobs
-from mongars.llm import LLMIntegration
+from mongars.jobs import forget_person as forget_jobs
+from mongars.llm import LLMIntegration, Models, register
 from mongars.neurons import Neurons
 from mongars.settings import Settings
 from mongars.telemetry import Telemetry
@@ -38,6 +39,7 @@ class Body:
     auth: Auth
     neurons: Neurons
     llm: LLMIntegration
+    models: Models
     hippocampus: Hippocampus
     cortex: Cortex
 
@@ -58,10 +60,13 @@ class Body:
             )
             jobs = Jobs(database, bus, settings.jobs)
             auth = await stack.enter_async_context(Auth.open(settings.auth, database, data_dir))
+            auth.on_delete(forget_jobs)
             neurons = await stack.enter_async_context(Neurons.open(settings.neurons, cache))
             llm = await stack.enter_async_context(
                 LLMIntegration.open(settings.llm, settings.circuit, data_dir, cache)
             )
+            models = await stack.enter_async_context(Models.open(settings.llm, data_dir))
+            register(jobs, models.downloads)
             hippocampus = Hippocampus(database, jobs, bus, data_dir, settings.hippocampus)
             cortex = await stack.enter_async_context(
                 Cortex.open(settings.cortex, settings.limits, database, bus, jobs, llm)
@@ -78,6 +83,7 @@ class Body:
                 auth,
                 neurons,
                 llm,
+                models,
                 hippocampus,
                 cortex,
             )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import structlog
 
 from mongars.settings import Settings, load
+from mongars.telemetry import TelemetrySettings, configure_logs
 from tests.auth.authenticator import Authenticator
 from tests.conftest import PASSWORD, TWIN, client_of
 
@@ -185,6 +188,30 @@ async def test_without_a_provider_its_door_says_so(client: httpx.AsyncClient) ->
 
 async def test_a_shared_secret_is_never_published(client: httpx.AsyncClient) -> None:
     assert (await client.get("/.well-known/jwks.json")).json() == {"keys": []}
+
+
+async def test_nothing_secret_is_logged(
+    client: httpx.AsyncClient, known: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handlers = logging.getLogger().handlers[:]
+    configure_logs(TelemetrySettings(level="debug", log_format="json"))
+    try:
+        told = await signed_in(client)
+        await client.post(f"{V1}/token", data={**FORM, "password": "a-wrong-password"})
+        await client.post(f"{V1}/token/refresh", json={"refresh_token": told["refresh_token"]})
+        headers = bearer(told["access_token"])
+        key = await client.post(f"{V1}/me/api-keys", json={"name": "x"}, headers=headers)
+        await client.get(f"{V1}/me", headers=bearer(key.json()["key"]))
+        await client.get(f"{V1}/auth/oidc/callback?state=the-state&code=the-code")
+    finally:
+        structlog.reset_defaults()
+        logging.getLogger().handlers[:] = handlers
+        logging.getLogger().setLevel(logging.WARNING)
+    lines = capsys.readouterr().err
+    assert "/api/v1/token" in lines
+    secrets = [PASSWORD, "a-wrong-password", "the-state", "the-code", key.json()["key"]]
+    secrets += [told[name] for name in ("access_token", "refresh_token", "device_token")]
+    assert [one for one in secrets if one in lines] == []
 
 
 class TestWithKeyPairs:
