@@ -25,6 +25,7 @@ log = structlog.get_logger()
 
 LAZY_S = 0.03
 """How long an event that nobody waits for may wait for company, in seconds."""
+SLACK_S = 0.004
 RETRY_S = 0.5
 
 _SQLITE_EVENTS = (
@@ -68,6 +69,7 @@ class Recorder:
         self._dirty: dict[Run, None] = {}
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._due_at = 0.0
         self._last = 0.0
         mark = "?" if database.dialect == "sqlite" else "$"
         self._started = _STARTED.format(*(f"{mark}{n}" for n in range(5)))
@@ -86,7 +88,10 @@ class Recorder:
         elif isinstance(happening, Done | Failed | Queued) or run.first_token_s is None:
             self._schedule(loop.time())
         else:
-            self._schedule(max(loop.time(), self._last + self._group_s))
+            # Who comes when the group is nearly full has it written: one waking less than a timer.
+            at = loop.time()
+            due = self._last + self._group_s
+            self._schedule(at if at > due - SLACK_S else due + SLACK_S)
 
     def flush(self, run: Run) -> None:
         """Write what is there of this turn now."""
@@ -95,9 +100,10 @@ class Recorder:
 
     def _schedule(self, at: float) -> None:
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._due_at <= at:
                 return
             self._timer.cancel()
+        self._due_at = at
         self._timer = asyncio.get_running_loop().call_at(at, self._due)
 
     def _due(self) -> None:

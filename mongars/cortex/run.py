@@ -33,7 +33,7 @@ class Ending:
     name_conversation: bool = False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Run:
     """A turn in this process's hands."""
 

@@ -57,6 +57,7 @@ turn_events = sa.Table(
     sa.ForeignKeyConstraint(
         ["turn_id"], ["turns.id"], name="fk_turn_events_turn", ondelete="CASCADE"
     ),
+    sqlite_with_rowid=False,
 )
 
 idempotency_keys = sa.Table(

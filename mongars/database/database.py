@@ -5,6 +5,7 @@ works (`BEGIN IMMEDIATE`, first come, first served inside one process). PostgreS
 owner in the transaction (`SET LOCAL`), where row level security reads it; see `rls.py`.
 """
 
+import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -83,13 +84,21 @@ class Database:
     """The one door to what lasts."""
 
     def __init__(
-        self, url: URL, readers: AsyncEngine, writers: AsyncEngine, dialect: Dialect
+        self,
+        url: URL,
+        readers: AsyncEngine,
+        writers: AsyncEngine,
+        dialect: Dialect,
+        wait_s: float = 5.0,
     ) -> None:
         self.url = url
         self.dialect: Dialect = dialect
         self._readers = readers
         self._writers = writers
         self._roles: bool | None = None
+        self._wait_s = wait_s
+        self._writing = asyncio.Lock()
+        self._direct: Any = None
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -109,9 +118,12 @@ class Database:
                 pool_pre_ping=True,
                 connect_args={"timeout": settings.wait_s},
             )
+        database = cls(url, readers, writers, dialect, settings.wait_s)
         try:
-            yield cls(url, readers, writers, dialect)
+            yield database
         finally:
+            if database._direct is not None:
+                await database._direct.close()
             await readers.dispose()
             if writers is not readers:
                 await writers.dispose()
@@ -128,12 +140,28 @@ class Database:
     async def writing(self, owner: Owner) -> AsyncIterator[Writing]:
         """A transaction that writes: all of it or nothing. Raises `Unavailable`."""
         with _translated():
-            async with self._writers.begin() as connection:
+            async with self._turn_to_write(), self._writers.begin() as connection:
                 await self._bind_owner(connection, owner)
                 transaction = Writing(connection, owner, self.dialect)
                 yield transaction
         for callback in transaction.after:
             callback()
+
+    @contextlib.asynccontextmanager
+    async def _turn_to_write(self) -> AsyncIterator[None]:
+        """SQLite has one writer: those of this process come one after another, in order."""
+        if self.dialect != "sqlite":
+            yield
+            return
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._writing.acquire()
+        except TimeoutError as error:
+            raise _busy() from error
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     async def batch(self, owner: Owner, statements: "Batch") -> list[int]:
         """Run SQL with positional values in one transaction; the rows that each changed.
@@ -142,10 +170,13 @@ class Database:
         `?1` for SQLite and `$1` for PostgreSQL. Raises `Unavailable`.
         """
         with _translated():
+            if self.dialect == "sqlite":
+                async with self._turn_to_write():
+                    if self._direct is None:
+                        self._direct = await _sqlite_direct(self.url, self._wait_s)
+                    return await _sqlite_batch(self._direct, statements)
             async with self._writers.connect() as connection:
                 driver: Any = (await connection.get_raw_connection()).driver_connection
-                if self.dialect == "sqlite":
-                    return await _sqlite_batch(driver, statements)
                 await self._bind_owner(connection, owner)
                 changed = await _postgres_batch(driver, statements)
                 await connection.commit()
@@ -202,7 +233,25 @@ def database_url(settings: DatabaseSettings, data_dir: Path) -> URL:
             )
 
 
+PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",  # a commit is on disk (fsync of the WAL) before anybody is told about it
+    "foreign_keys=ON",
+    "secure_delete=ON",
+    "temp_store=MEMORY",
+)
+
 Batch = Sequence[tuple[str, tuple[Any, ...]]]
+
+
+async def _sqlite_direct(url: URL, wait_s: float) -> Any:
+    """A connection without SQLAlchemy around it, for the hot path."""
+    import aiosqlite
+
+    driver = await aiosqlite.connect(url.database or "", timeout=wait_s, isolation_level=None)
+    for pragma in PRAGMAS:
+        await driver.execute(f"PRAGMA {pragma}")
+    return driver
 
 
 async def _sqlite_batch(driver: Any, statements: Batch) -> list[int]:
@@ -245,20 +294,20 @@ def _sqlite_engine(url: URL, settings: DatabaseSettings, *, size: int, begin: st
         pool_size=size,
         max_overflow=0,
         pool_timeout=settings.wait_s,
+        pool_reset_on_return=None,
         connect_args={"timeout": settings.wait_s, "isolation_level": None},
     )
+
+    @event.listens_for(engine.sync_engine, "reset")
+    def reset(connection: Any, _record: Any, state: Any) -> None:
+        # What was cut off half-way; after an ordinary end a trip for nothing is saved.
+        if not state.terminate_only and connection.driver_connection.in_transaction:
+            connection.rollback()
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
-        # FULL: a commit is on disk (fsync of the WAL) before anybody is told about it.
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "secure_delete=ON",
-            "temp_store=MEMORY",
-        ):
+        for pragma in PRAGMAS:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -275,9 +324,7 @@ def _translated() -> Any:
     try:
         yield
     except PoolTimeoutError as error:
-        raise Unavailable(
-            "The database is busy; try again in a moment.", slug="database-busy", retry_after_s=2
-        ) from error
+        raise _busy() from error
     except (OperationalError, InterfaceError, InternalError, DBAPIError) as error:
         if (fault := _fault(error)) is None:
             raise
@@ -298,9 +345,7 @@ def _fault(error: DBAPIError) -> Unavailable | None:
             retry_after_s=30,
         )
     if "locked" in said or "deadlock" in said:
-        return Unavailable(
-            "The database is busy; try again in a moment.", slug="database-busy", retry_after_s=2
-        )
+        return _busy()
     if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
         schema = "no such table" in said or "no such column" in said
         return None if schema else _away()
@@ -309,6 +354,12 @@ def _fault(error: DBAPIError) -> Unavailable | None:
             "The database file is damaged; `mongars doctor` says more.", slug="database-damaged"
         )
     return None
+
+
+def _busy() -> Unavailable:
+    return Unavailable(
+        "The database is busy; try again in a moment.", slug="database-busy", retry_after_s=2
+    )
 
 
 def _away() -> Unavailable:

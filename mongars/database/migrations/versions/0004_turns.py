@@ -69,6 +69,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["turn_id"], ["turns.id"], name="fk_turn_events_turn", ondelete="CASCADE"
         ),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "idempotency_keys",
