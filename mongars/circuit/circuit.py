@@ -72,6 +72,11 @@ class CircuitBreaker:
         """What the last failure said; empty when there was none."""
         return self._last
 
+    def retry_now(self) -> None:
+        """Let the next request try, because the server was seen alive."""
+        if self._open_until is not None:
+            self._open_until = self._clock()
+
     @contextlib.contextmanager
     def attempt(self) -> Iterator[Attempt]:
         """Let one request through and learn from how it ends. Raises `Unavailable` while open."""

@@ -11,7 +11,7 @@ import structlog
 from mongars.circuit import CircuitSettings
 from mongars.errors import Fault, Missing, NotConfigured, Unavailable
 from mongars.llm.backend import KNOWN, Backend, open_backend
-from mongars.llm.library import Library
+from mongars.llm.library import BUILT_IN, Library
 from mongars.llm.models import ollama_url
 from mongars.llm.request import ModelCard
 from mongars.llm.settings import LLMSettings
@@ -94,7 +94,10 @@ class Backends:
         self.hint = ""
         log.info("llm.chosen", backend=choice.backend, model=choice.model, why=choice.why)
         try:
-            await self.get(choice.backend, choice.model)
+            backend = await self.get(choice.backend, choice.model)
+            if choice.backend == "embedded" and backend.loads is not None:
+                own = self._settings_of("embedded", choice.model).model
+                await backend.loads.use(own or BUILT_IN)
         except (NotConfigured, Missing) as fault:
             if choice.backend != "embedded":
                 raise
@@ -202,4 +205,6 @@ async def _look(backend: Backend) -> None:
             log.warning("llm.away", backend=backend.name, why=fault.detail)
         backend.trouble = fault.detail
     else:
+        if backend.trouble:
+            backend.breaker.retry_now()
         backend.trouble = ""

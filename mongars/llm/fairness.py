@@ -11,6 +11,8 @@ from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+_ENTERING = 0
+
 
 @dataclass(eq=False)
 class Ticket:
@@ -30,8 +32,9 @@ class Ticket:
     def move(self, position: int | None) -> None:
         """Give it this position and wake who waits, when it is another."""
         if position != self.position:
+            if self.position != _ENTERING:
+                self._moved.set()
             self.position = position
-            self._moved.set()
 
 
 class FairQueue:
@@ -69,7 +72,7 @@ class FairQueue:
         tag = max(self._time, self._ends.get(owner_id, 0))
         self._ends[owner_id] = tag + 1
         self._number += 1
-        ticket = Ticket(owner_id, tag, self._number, position=0)
+        ticket = Ticket(owner_id, tag, self._number, position=_ENTERING)
         insort(self._waiting, ticket, key=_order)
         self._fill()
         return ticket

@@ -19,7 +19,7 @@ import structlog
 from opentelemetry import metrics
 
 from mongars.cache import TieredCache
-from mongars.circuit import CircuitSettings
+from mongars.circuit import CircuitSettings, State
 from mongars.errors import Busy, Fault, Invalid, Missing, NotConfigured, Unavailable
 from mongars.llm.answers import Answers
 from mongars.llm.backend import Backend
@@ -165,11 +165,17 @@ class LLMIntegration:
         return self._capabilities[key]
 
     async def count(self, messages: Sequence[ChatMessage], model: str | None = None) -> int | None:
-        """Prompt tokens of these messages; `None` where the server cannot tell."""
-        await self._follow()
-        name, wanted = self._candidates(model)[0]
-        backend = await self._backends.get(name)
-        return await backend.model.count(messages, wanted or await backend.first())
+        """Prompt tokens of these messages; `None` where the server cannot tell, or not yet."""
+        backend, name = await self._asked(model)
+        if backend.loads is not None and backend.loads.health.state != "ready":
+            return None
+        return await backend.model.count(messages, name)
+
+    async def context_tokens(self, model: str | None = None) -> int | None:
+        """How much this model reads and writes at most; `None`: not known."""
+        backend, name = await self._asked(model)
+        card = backend.cards.get(name) or await backend.card(name)
+        return None if card is None else card.context_tokens
 
     async def use(self, full_name: str) -> None:
         """Take this model from now on (`backend/name`, or `auto`). Raises `Missing`, `Invalid`.
@@ -217,6 +223,14 @@ class LLMIntegration:
         others = [self._split(name) for name in self._settings.fallbacks]
         return [chosen, *(other for other in others if other != chosen)]
 
+    async def _asked(self, model: str | None) -> tuple[Backend, str]:
+        """Backend and model that would answer; raises at once while the circuit is open."""
+        await self._follow()
+        name, wanted = self._candidates(model)[0]
+        backend = await self._backends.get(name, wanted)
+        backend.breaker.check()
+        return backend, wanted or await backend.first()
+
     async def _attempt(
         self,
         name: str,
@@ -236,8 +250,9 @@ class LLMIntegration:
                     if not timed and not isinstance(event, Waiting | Notice | Started | Reading):
                         timed = True
                         self._first_token.record(time.monotonic() - began, {"backend": name})
+                    if isinstance(event, Finished):
+                        outcome = "ok"
                     yield event
-            outcome = "ok"
         except _AWAY:
             outcome = "unavailable"
             raise
@@ -245,7 +260,7 @@ class LLMIntegration:
             outcome = "refused"
             raise
         except (GeneratorExit, asyncio.CancelledError):
-            outcome = "stopped"
+            outcome = "ok" if outcome == "ok" else "stopped"
             raise
         finally:
             self._requests.add(1, {"backend": name, "outcome": outcome})
@@ -318,8 +333,11 @@ class LLMIntegration:
     async def _watch(self) -> None:
         """Look now and then whether the chosen backend answers; switches nothing by itself."""
         while True:
-            await self._follow()
-            await self._backends.look_around(self._choice)
+            try:
+                await self._follow()
+                await self._backends.look_around(self._choice)
+            except Exception:
+                log.exception("llm.watch_failed")
             await asyncio.sleep(self._settings.check_interval_s)
 
 
@@ -342,7 +360,7 @@ def _state(backend: Backend) -> tuple[Literal["ready", "loading", "degraded", "a
             return states[loads.health.state], loads.health.detail
     if backend.trouble:
         return "away", backend.trouble
-    if backend.breaker.state:
+    if backend.breaker.state is State.OPEN:
         return "away", backend.breaker.last_failure
     return "ready", ""
 

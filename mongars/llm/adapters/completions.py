@@ -102,6 +102,7 @@ class Completions:
         self, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """One question with one answer, at the server's root or below its `/v1`."""
+        self._refuse_when_closed()
         try:
             async with (
                 asyncio.timeout(self._settings.list_timeout_s),
@@ -123,7 +124,13 @@ class Completions:
             raise self._refused(response, content, body)
         return _object(content, self._who)
 
+    def _refuse_when_closed(self) -> None:
+        """The embedded model's session ends with its process."""
+        if self._http.closed:
+            raise Unavailable(f"{self._who} does not answer. {self._hint}")
+
     async def _open(self, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
+        self._refuse_when_closed()
         try:
             async with asyncio.timeout(self._settings.first_token_timeout_s):
                 try:

@@ -108,6 +108,7 @@ class LlamaProcess:
     def replace(self, orders: Orders) -> None:
         """Load this instead of what is loaded."""
         self.orders = orders
+        self._server = None
         self._become("loading", f"The model {orders.name} is being loaded.")
         self._replaced.set()
 

@@ -62,6 +62,9 @@ class OpenAI:
         model = request.model or self._settings.model
         if model is None and about.cards:
             model = about.cards[0].name
+        if about.llama_cpp and model not in {card.name for card in about.cards}:
+            # llama.cpp would answer under any name, with the one model it has.
+            raise Missing(f"The model server has no model {str(model)[:140]!r}.")
         body = body_of(request, model)
         if about.llama_cpp:
             body["return_progress"] = True
