@@ -43,7 +43,6 @@ class Passwords:
 
         Without a kept hash (no such person) the same work is done, in vain.
         """
-        self.verified += 1
         if len(password.encode("utf-8", "replace")) > MOST_BYTES:
             password, kept = "", None
         if kept is None:
@@ -54,6 +53,7 @@ class Passwords:
         right, fresh = await self._apart(
             lambda: self._hash.verify_and_update(_plain(password), against)
         )
+        self.verified += 1
         return (right and kept is not None), (fresh if right and kept is not None else None)
 
     async def check_strength(self, password: str, username: str, *, loc: str = "password") -> None:

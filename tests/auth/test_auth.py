@@ -65,6 +65,13 @@ async def test_too_many_wrong_tries_have_to_wait_longer_and_longer(
     assert await auth.sign_in("alice", PASSWORD, None, ELSEWHERE)
 
 
+async def test_wrong_tries_are_forgotten_after_an_hour(auth: Auth, clock: Clock) -> None:
+    await add(auth)
+    for _ in range(3):
+        await fail(auth, ELSEWHERE, times=4)
+        clock.forward(minutes=61)
+
+
 async def test_a_hundred_tries_at_once_count_as_a_hundred(auth: Auth) -> None:
     await add(auth)
     tries = [auth.sign_in("alice", "wrong-password", None, ELSEWHERE) for _ in range(20)]
