@@ -11,6 +11,7 @@ import aiohttp
 
 from mongars.errors import Conflict, Invalid, Missing, Unavailable
 from mongars.llm.adapters.ollama import DEFAULT_URL, Ollama
+from mongars.llm.backend import KNOWN
 from mongars.llm.catalogue import Machine, Recommendation, look_around, recommend
 from mongars.llm.download import Downloads
 from mongars.llm.fetch import Fetcher
@@ -63,10 +64,13 @@ class Inventory:
 class Models:
     """The models of one data directory and of the Ollama beside it."""
 
-    def __init__(self, library: Library, downloads: Downloads, ollama: Ollama) -> None:
+    def __init__(
+        self, library: Library, downloads: Downloads, ollama: Ollama, *, plugged_in: bool = False
+    ) -> None:
         self.library = library
         self.downloads = downloads
         self._ollama = ollama
+        self._plugged_in = plugged_in
 
     @classmethod
     @asynccontextmanager
@@ -81,7 +85,8 @@ class Models:
             ollama = Ollama(ollama_url(settings), settings, near)
             fetcher = Fetcher(far, reserve_bytes=settings.disk_reserve_bytes)
             hub = Hub(settings.hub_url, None if token is None else token.get_secret_value())
-            yield cls(library, Downloads(library, fetcher, hub, ollama), ollama)
+            downloads = Downloads(library, fetcher, hub, ollama)
+            yield cls(library, downloads, ollama, plugged_in=":" in settings.backend)
 
     async def inventory(self) -> Inventory:
         """The files on this machine and what Ollama has."""
@@ -103,6 +108,8 @@ class Models:
     async def use(self, full_name: str) -> None:
         """Take this model from now on (`backend/name`, or `auto`). Raises `Missing`, `Invalid`."""
         backend, _, name = full_name.partition("/")
+        if full_name != "auto" and backend not in KNOWN and not self._plugged_in:
+            raise Invalid(f"{backend[:140]!r} is no backend: one of {', '.join(KNOWN)}.")
         if backend == "ollama" and name:
             card = await self._ollamas(name)
             if not card.chat:

@@ -380,7 +380,14 @@ def _json(body: Any) -> web.Response:
 
 
 def _http_error(status: int, message: str) -> web.HTTPException:
-    kinds = {400: web.HTTPBadRequest, 404: web.HTTPNotFound, 503: web.HTTPServiceUnavailable}
+    kinds: dict[int, type[web.HTTPException]] = {
+        400: web.HTTPBadRequest,
+        401: web.HTTPUnauthorized,
+        403: web.HTTPForbidden,
+        404: web.HTTPNotFound,
+        429: web.HTTPTooManyRequests,
+        503: web.HTTPServiceUnavailable,
+    }
     kind = kinds.get(status, web.HTTPInternalServerError)
     return kind(text=orjson.dumps({"error": message}).decode(), content_type="application/json")
 

@@ -75,6 +75,8 @@ async def test_what_ollama_has_not_or_cannot_chat_is_not_used(tmp_path, ollama):
             await models.use("ollama/nothing")
         with pytest.raises(Invalid, match="vectors"):
             await models.use("ollama/embed")
+        with pytest.raises(Invalid, match="no backend"):
+            await models.use("olama/chat:1b")
         assert models.library.in_use() is None
 
 

@@ -8,7 +8,6 @@ shrink while the model stays in memory.
 
 import asyncio
 import base64
-import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -18,7 +17,8 @@ from typing import Any, cast
 import aiohttp
 import orjson
 
-from mongars.errors import Fault, Invalid, Missing, Unavailable
+from mongars.errors import Busy, Fault, Invalid, Missing, NotConfigured, Unavailable
+from mongars.llm.adapters.overflow import overflow, too_long
 from mongars.llm.request import (
     Capabilities,
     ChatMessage,
@@ -50,9 +50,6 @@ _SHOW_TOGETHER = 4
 _PULL_SILENCE_S = 900.0
 _OPTIONS = {"top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n"}
 _THINK = {"none": False, "minimal": "low", "low": "low", "medium": "medium", "high": "high"}
-_OVERFLOW = re.compile(
-    r"request \((\d+) tokens\) exceeds the available context size \((\d+) tokens"
-)
 
 
 @dataclass(frozen=True)
@@ -98,6 +95,7 @@ class Ollama:
         if settings.api_key is not None and settings.backend == "ollama":
             self._headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
         self._shown: dict[str, _About] = {}
+        self._speeds: dict[str, tuple[float | None, float | None]] = {}
         self._windows: dict[str, _Window] = {}
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ModelEvent, None]:
@@ -114,10 +112,10 @@ class Ollama:
                     async for event in events:
                         yield event
                 return
-            except _OverflowError as overflow:
+            except _OverflowError as over:
                 if corrected:
-                    raise _too_long(overflow.prompt_tokens, window) from overflow
-                window = self._larger(model, request, about, overflow.prompt_tokens)
+                    raise too_long(over.prompt_tokens, window) from over
+                window = self._larger(model, request, about, over.prompt_tokens)
                 corrected = True
 
     async def models(self) -> Sequence[ModelCard]:
@@ -141,9 +139,13 @@ class Ollama:
         return await asyncio.gather(*(card(tag) for tag in listed))
 
     async def probe(self, model: str) -> Capabilities:
-        """What `/api/show` tells now; every model that chats takes a JSON schema in Ollama."""
+        """What `/api/show` tells now; every model that chats takes a JSON schema in Ollama.
+
+        Speeds are those of its last answer here.
+        """
         self._shown.pop(model, None)
         about = await self._about(model)
+        reading_per_s, writing_per_s = self._speeds.get(model, (None, None))
         return Capabilities(
             context_tokens=about.context_tokens,
             tools=about.can("tools"),
@@ -151,6 +153,8 @@ class Ollama:
             vision=about.can("vision"),
             thinking=about.can("thinking"),
             embeddings=about.can("embedding"),
+            reading_per_s=reading_per_s,
+            writing_per_s=writing_per_s,
         )
 
     async def count(self, messages: Sequence[ChatMessage], model: str) -> int | None:
@@ -237,7 +241,7 @@ class Ollama:
         """The window once Ollama told how long the prompt really is; raises when none is enough."""
         limit = about.context_tokens
         if limit is not None and prompt_tokens >= limit:
-            raise _too_long(prompt_tokens, limit)
+            raise too_long(prompt_tokens, limit)
         return self._window(model, prompt_tokens + _room(request), about)
 
     async def _attempt(
@@ -260,6 +264,7 @@ class Ollama:
                 for event in _events(line):
                     yield event
                 if line.get("done"):
+                    self._speeds[model] = (_speed(line, "prompt_eval"), _speed(line, "eval"))
                     return
         raise Unavailable("Ollama broke off in the middle of the answer.")
 
@@ -293,18 +298,27 @@ class Ollama:
                 response.close()
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
-        response = await self._http.post(
-            f"{self.url}{path}",
-            data=orjson.dumps(body),
-            headers=self._headers,
-            timeout=self._timeout(),
-        )
+        try:
+            response = await self._send(path, body)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            # A kept connection that Ollama closed before it got this request.
+            response = await self._send(path, body)
         if response.status >= 400:
             try:
                 raise _fault(response.status, await response.read(), str(body.get("model")))
             finally:
                 response.close()
         return response
+
+    async def _send(self, path: str, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
+        return await self._http.post(
+            f"{self.url}{path}",
+            data=orjson.dumps(body),
+            headers=self._headers,
+            timeout=self._timeout(),
+        )
 
     async def _ask(
         self,
@@ -448,6 +462,12 @@ def _events(line: Mapping[str, Any]) -> list[ModelEvent]:
     return events
 
 
+def _speed(line: Mapping[str, Any], what: str) -> float | None:
+    """Tokens a second of reading (`prompt_eval`) or writing (`eval`); durations are nanoseconds."""
+    count, duration_ns = line.get(f"{what}_count"), line.get(f"{what}_duration")
+    return count / duration_ns * 1e9 if count and duration_ns else None
+
+
 def _read_about(shown: Mapping[str, Any]) -> _About:
     info = shown.get("model_info") or {}
     family = info.get("general.architecture")
@@ -486,23 +506,17 @@ def _fault(status: int, content: bytes, model: str) -> Exception:
         message = str(orjson.loads(content)["error"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         message = content[:300].decode(errors="replace")
-    overflow = _OVERFLOW.search(message)
-    if overflow is not None:
-        return _OverflowError(int(overflow[1]))
     if status == 404:
         return Missing(
             f"Ollama has no model {model!r}. `mongars models pull ollama/{model}` downloads it."
         )
+    if status in (401, 403):
+        return NotConfigured("Ollama asks for a key: set MONGARS_LLM__API_KEY.")
+    if status in (429, 503):
+        return Busy(f"Ollama has too much to do: {message[:300]}")
     if status in (400, 422):
-        if "exceeds the context length" in message or "exceed" in message:
-            return Invalid(f"Ollama says: {message[:300]}", slug="too-long-for-model")
-        return Invalid(f"Ollama refuses this: {message[:300]}")
+        fault = overflow(message, {})
+        if fault is not None and "prompt_tokens" in fault.extra:
+            return _OverflowError(fault.extra["prompt_tokens"])
+        return fault or Invalid(f"Ollama refuses this: {message[:300]}")
     return Unavailable(f"Ollama answered {status}: {message[:300]}")
-
-
-def _too_long(prompt_tokens: int, context_tokens: int) -> Invalid:
-    return Invalid(
-        f"This is too long for the model: {prompt_tokens} tokens, and it reads {context_tokens}.",
-        slug="too-long-for-model",
-        extra={"prompt_tokens": prompt_tokens, "context_tokens": context_tokens},
-    )
