@@ -123,8 +123,10 @@ class LLMIntegration:
                         started = started or isinstance(event, Started)
                         yield event
                 return
-            except _AWAY as fault:
-                if started or len(candidates) == 1:
+            except (*_AWAY, Missing) as fault:
+                # A fallback that is not there is passed over; the chosen one's absence is told.
+                passed_over = isinstance(fault, _AWAY) or skipped
+                if started or len(candidates) == 1 or not passed_over:
                     raise
                 skipped.append((f"{name}/{model}" if model else name, fault))
         raise _nobody(skipped)
