@@ -120,13 +120,12 @@ class Auth:
         kept = row.password_hash if row is not None else None
         right, fresh = await self.passwords.verify(password, kept)
         if row is None or not right:
-            raise Unproven(
-                "The name or the password is not right.",
-                slug="wrong-password",
-                extra={"error": "invalid_grant"},
-            )
+            raise _wrong()
         await self._second_factor(row, otp, rules, device)
         async with self._database.writing(SYSTEM) as w:
+            now_kept = await w.scalar(sa.select(users.c.password_hash).where(users.c.id == row.id))
+            if now_kept != kept:  # changed, or deleted, while it was being compared
+                raise _wrong()
             if fresh is not None:
                 await store.change(w, row.id, password_hash=fresh)
             await self.throttle.give_back(w, rules, clear=True)
@@ -309,6 +308,14 @@ def _refused(row: Any, outcome: str) -> Fault | None:
     if outcome == "wrong":
         return Unproven("This one-time code is not right.", slug="otp-wrong", extra=error)
     return None
+
+
+def _wrong() -> Unproven:
+    return Unproven(
+        "The name or the password is not right.",
+        slug="wrong-password",
+        extra={"error": "invalid_grant"},
+    )
 
 
 def _disabled() -> Forbidden:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,6 +27,10 @@ from mongars.auth.tables import (
 from mongars.database import Reading, Writing
 from mongars.errors import Conflict, Missing
 from mongars.ids import new_id
+
+
+REMEMBERED = timedelta(days=30)
+"""How long a used refresh token is known, so that its second use ends the session."""
 
 
 def record(row: Any) -> PersonRecord:
@@ -142,3 +146,4 @@ async def sweep(w: Writing, at: datetime) -> None:
     """Remove what has ended by itself."""
     for table in (tickets, sessions, challenges):
         await w.execute(sa.delete(table).where(table.c.expires_at < at))
+    await w.execute(sa.delete(refresh_tokens).where(refresh_tokens.c.used_at < at - REMEMBERED))

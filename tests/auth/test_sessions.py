@@ -179,6 +179,21 @@ async def test_a_session_that_is_not_used_ends(auth: Auth, clock: Clock) -> None
     await auth.sweep(clock())
 
 
+async def test_used_refresh_tokens_are_swept_and_their_session_lives_on(
+    auth: Auth, clock: Clock
+) -> None:
+    await add(auth)
+    first = await sign_in(auth)
+    newest = await auth.sessions.refresh(first.refresh_token)
+    clock.forward(days=20)
+    newest = await auth.sessions.refresh(newest.refresh_token)
+    clock.forward(days=20)
+    await auth.sweep(clock())
+    with pytest.raises(Unproven):
+        await auth.sessions.refresh(first.refresh_token)
+    assert (await auth.sessions.refresh(newest.refresh_token)).session_id == first.session_id
+
+
 async def test_the_role_of_now_counts_and_not_the_role_of_then(auth: Auth) -> None:
     await add(auth, "root", admin=True)
     await add(auth, "other", admin=True)
