@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from mongars.bus import Bus
 from mongars.cortex import store
+from mongars.cortex.answering import as_answer
 from mongars.cortex.compacting import compacted
 from mongars.cortex.events import Event, Queued, Reset, encode, join, split
 from mongars.cortex.holder import own_name
@@ -39,7 +40,7 @@ from mongars.hippocampus import (
 )
 from mongars.ids import new_id, now
 from mongars.jobs import Jobs
-from mongars.llm import LLMIntegration
+from mongars.llm import AnswerEvent, ChatMessage, LLMIntegration
 
 log = structlog.get_logger()
 
@@ -111,7 +112,7 @@ class Cortex:
         self._listening = Listening(
             database, bus, self._runs, self._closing_topic, lambda: self._closed
         )
-        titles = Titles(database, llm, self._when_idle, self._until_busy)
+        titles = Titles(database, llm, self._when_idle, self._until_busy, self._named)
         jobs.register(TITLE, titles.perform, at_once=1)
 
     @classmethod
@@ -315,7 +316,9 @@ class Cortex:
         run.told.append(group)
         self._perform(run)
         begun = {"turn_id": run.turn.id, "conversation_id": run.turn.conversation_id}
-        self._bus.publish(person_topic(owner_id), orjson.dumps({"turn": begun}))
+        changed = {"what": "conversation", "id": run.turn.conversation_id}
+        news = orjson.dumps({"turn": begun, "changed": changed})
+        self._bus.publish(person_topic(owner_id), news)
         self._bus.publish(BEGAN, b"1")
         return run.turn
 
@@ -368,6 +371,8 @@ class Cortex:
                 await self._hand_over(run)
             elif not run.lost:
                 raise
+        except Exception:  # a turn is a unit of work that ends here; another look takes it over
+            log.exception("cortex.turn_left", turn_id=run.turn.id)
         finally:
             run.over.set()
             self._runs.pop(run.turn.id, None)
@@ -483,6 +488,37 @@ class Cortex:
         """The events of a turn behind `after`, as they come; see `Listening.listen`."""
         return self._listening.listen(owner_id, turn_id, after)
 
+    async def answer_in(
+        self,
+        owner_id: str,
+        conversation_id: str,
+        said: ChatMessage,
+        *,
+        model: str | None = None,
+        temperature: float | None = None,
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        """Say something that was admitted already, for a caller who speaks with models: what the
+        model says, as it is committed. Closing this stops the turn. Raises as `say`, and the
+        fault that the turn failed with.
+        """
+        turn = await self.say(
+            owner_id,
+            Said(said.text, said.images),
+            conversation_id=conversation_id,
+            options=Options(model=model, temperature=temperature),
+            admitted=True,
+        )
+        ended = False
+        try:
+            async with contextlib.aclosing(self.listen(owner_id, turn.id)) as events:
+                async for event in events:
+                    ended = event.ends
+                    if (told := as_answer(event)) is not None:
+                        yield told
+        finally:
+            if not ended:
+                await self.stop(owner_id, turn.id)
+
     async def active_turns(self, owner_id: str) -> list[tuple[str, str]]:
         """Turn and conversation of each answer that is being made for a person."""
         async with self._database.reading(owner_id) as r:
@@ -514,6 +550,10 @@ class Cortex:
             await asyncio.wait(tasks, timeout=3)
         self._closed = True
         self._bus.publish(self._closing_topic, b"")
+
+    def _named(self, owner_id: str, conversation_id: str) -> None:
+        changed = {"what": "conversation", "id": conversation_id}
+        self._bus.publish(person_topic(owner_id), orjson.dumps({"changed": changed}))
 
     async def _when_idle(self) -> None:
         """Until no answer is being made anywhere."""

@@ -14,6 +14,7 @@ from mongars.cortex import store
 from mongars.cortex.events import (
     Done,
     Failed,
+    FinishReason,
     Noticed,
     Progress,
     Queued,
@@ -87,10 +88,10 @@ class Performer:
                 ending = failed(run, problem_of(fault))
             except Exception:  # a turn is a unit of work that ends here
                 log.exception("cortex.turn_broke", turn_id=turn.id)
-                fault = Fault(
+                broken = Fault(
                     "Something went wrong inside; the server's log says more.", slug="internal"
                 )
-                ending = failed(run, problem_of(fault))
+                ending = failed(run, problem_of(broken))
             self.end(run, ending)
             await run.over.wait()
 
@@ -229,8 +230,9 @@ def told_message(run: Run, state: MessageState, at: datetime | None = None) -> d
 
 
 def _usage(usage: Usage | None) -> dict[str, Any]:
-    if usage is None:  # a model that is stopped does not tell
-        return {"prompt_tokens": None, "completion_tokens": None}
+    if usage is None or not usage.prompt_tokens:  # not told, as by a model that is stopped
+        completion = usage.completion_tokens or None if usage else None
+        return {"prompt_tokens": None, "completion_tokens": completion}
     told = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
     return told if usage.cached_tokens is None else {**told, "cached_tokens": usage.cached_tokens}
 
@@ -241,7 +243,7 @@ def _details(run: Run, **facts: Any) -> dict[str, Any]:
 
 
 def _done(run: Run, prompt: Prompt, finished: Finished) -> Ending:
-    reason = "length" if finished.reason == "length" else "stop"
+    reason: FinishReason = "length" if finished.reason == "length" else "stop"
     usage, timing = _usage(finished.usage), _timing(run)
     noted = Noted(prompt.first_id, prompt.characters, finished.usage.prompt_tokens)
     talk = run.conversation

@@ -74,7 +74,7 @@ _GROUPS = (
 
 def to_turn(row: sa.Row[Any]) -> Turn:
     """A row of the shown columns as everybody else sees it."""
-    return Turn(*row)
+    return Turn(**row._mapping)
 
 
 async def admit(w: Writing, owner_id: str, at: datetime, most: int) -> None:

@@ -43,11 +43,13 @@ class Titles:
         llm: LLMIntegration,
         when_idle: Callable[[], Awaitable[None]],
         until_busy: Callable[[], Awaitable[None]],
+        named: Callable[[str, str], None],
     ) -> None:
         self._database = database
         self._llm = llm
         self._when_idle = when_idle
         self._until_busy = until_busy
+        self._named = named
 
     async def perform(self, work: Work) -> dict[str, Any] | None:
         """Name the conversation of this job, unless a person did. Gives way to every answer."""
@@ -65,7 +67,8 @@ class Titles:
             return None
         with contextlib.suppress(Missing):
             async with self._database.writing(owner_id) as w:
-                await set_title(w, owner_id, conversation_id, title, "model")
+                if await set_title(w, owner_id, conversation_id, title, "model"):
+                    w.on_commit(lambda: self._named(owner_id, conversation_id))
         return None
 
     async def _request(self, owner_id: str, conversation_id: str) -> ChatRequest | None:
