@@ -33,11 +33,10 @@ def test_people_are_added_listed_changed_and_kept_out(tmp_path: Path) -> None:
         "marie": "admin",
         "paul": "user",
     }
-    assert "paul" in mongars("users", "list", data=data).stdout
     for change in (("role", "paul", "admin"), ("disable", "paul")):
         assert mongars("users", *change, data=data).returncode == 0
-    assert listed(data)["paul"]["role"] == "admin"
-    assert listed(data)["paul"]["disabled"] is True
+    changed = listed(data)["paul"]
+    assert (changed["role"], changed["disabled"]) == ("admin", True)
     assert mongars("users", "enable", "paul", data=data).returncode == 0
     assert listed(data)["paul"]["disabled"] is False
     files = [path for path in data.rglob("*") if path.is_file()]
@@ -52,15 +51,9 @@ def test_what_is_refused_says_why_and_changes_nothing(tmp_path: Path) -> None:
     assert "password" in weak.stderr.lower()
     assert "password1234" not in weak.stderr
     assert mongars("users", "add", "marie", data=data).returncode == 2  # nobody can type
-    assert mongars("users", "disable", "nobody", data=data).returncode == 1
-    assert listed(data) == {}
-    assert (
-        mongars("users", "add", "marie", "--password-stdin", data=data, said=PASSWORD).returncode
-        == 0
-    )
-    twice = mongars("users", "add", "marie", "--password-stdin", data=data, said=PASSWORD)
-    assert twice.returncode == 1
-    assert twice.stderr.count("\n") == 1
+    nobody = mongars("users", "disable", "marie", data=data)
+    assert nobody.returncode == 1
+    assert nobody.stderr.count("\n") == 1
 
 
 def test_a_password_set_beside_a_running_server_holds_at_once(tmp_path: Path) -> None:
