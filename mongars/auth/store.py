@@ -28,7 +28,6 @@ from mongars.database import Reading, Writing
 from mongars.errors import Conflict, Missing
 from mongars.ids import new_id
 
-
 REMEMBERED = timedelta(days=30)
 """How long a used refresh token is known, so that its second use ends the session."""
 
