@@ -88,6 +88,8 @@ async def test_a_model_is_pulled_by_a_job_chosen_kept_in_use_and_removed(admin, 
 
     chosen = await admin.post("/api/v1/models/use", json={"model": PULLED})
     assert chosen.json() == {"model": PULLED}
+    here = (await listed(admin))[PULLED]
+    assert (here["in_use"], here["digest"]) == (True, job["result"]["digest"])
     assert (await admin.delete(f"/api/v1/models/{PULLED}")).status_code == 409
 
     await admin.post("/api/v1/models/use", json={"model": "auto"})

@@ -1,6 +1,7 @@
 """Which models there are, better ones to add, and which one answers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -117,8 +118,9 @@ async def list_models(body: BodyDep, caller: Person, all_models: bool = False) -
     installed = {one.card.full_name: one for one in inventory.installed}
     living = await body.llm.models()
     for card in living:
-        here = installed.get(card.full_name)
-        installed[card.full_name] = Installed(card, None if here is None else here.local)
+        here = installed.get(card.full_name, Installed(card))
+        known = replace(here.card, context_tokens=card.context_tokens)
+        installed[card.full_name] = Installed(known, here.local)
     in_use = _in_use(body, living)
     able = None if in_use is None else await _capabilities(body, in_use)
     return ModelsTold(

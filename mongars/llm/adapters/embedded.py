@@ -170,7 +170,10 @@ def _file(library: Library, model: str | None) -> tuple[str, Path]:
 
 def _card(orders: Orders) -> ModelCard:
     """The model as others describe theirs; the file's size and time stand for its weights."""
-    about = orders.model.stat()
+    try:
+        about = orders.model.stat()
+    except OSError as error:
+        raise Missing(f"The file of embedded/{orders.name} is gone: {orders.model}") from error
     return ModelCard(
         name=orders.name,
         backend=Embedded.name,
