@@ -7,8 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
-
-from redis.asyncio import Redis
+from typing import TYPE_CHECKING
 
 from mongars.auth import Auth
 from mongars.bus import Bus
@@ -23,6 +22,9 @@ from mongars.neurons import Neurons
 from mongars.settings import Settings
 from mongars.telemetry import Telemetry
 
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
 
 @dataclass(frozen=True)
 class Body:
@@ -32,7 +34,7 @@ class Body:
     data_dir: Path
     telemetry: Telemetry
     database: Database
-    redis: Redis | None
+    redis: "Redis | None"
     bus: Bus
     cache: TieredCache
     jobs: Jobs
@@ -48,7 +50,7 @@ class Body:
     async def open(cls, settings: Settings, data_dir: Path) -> AsyncGenerator["Body"]:
         """Open all organs; what needs long to be ready (a model) gets ready behind this."""
         make_data_dir(data_dir)
-        async with contextlib.AsyncExitStack() as stack:
+        async with _plainly(), contextlib.AsyncExitStack() as stack:
             telemetry = stack.enter_context(Telemetry.open(settings.telemetry))
             redis = await stack.enter_async_context(_redis(settings))
             database = await stack.enter_async_context(Database.open(settings.database, data_dir))
@@ -89,6 +91,18 @@ class Body:
             )
 
 
+@contextlib.asynccontextmanager
+async def _plainly() -> AsyncGenerator[None]:
+    """What one thing raised leaves as itself, not inside the groups of the organs' task groups."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        alone: BaseException = group
+        while isinstance(alone, BaseExceptionGroup) and len(alone.exceptions) == 1:
+            alone = alone.exceptions[0]
+        raise alone from None
+
+
 def make_data_dir(data_dir: Path) -> None:
     """The data directory, for its owner's eyes only."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,10 +110,12 @@ def make_data_dir(data_dir: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _redis(settings: Settings) -> AsyncGenerator[Redis | None]:
+async def _redis(settings: Settings) -> "AsyncGenerator[Redis | None]":
     if settings.redis.url is None:
         yield None
         return
+    from redis.asyncio import Redis  # costs 20 MB and half a second, so only where it is configured
+
     redis = Redis.from_url(
         settings.redis.url.get_secret_value(),
         socket_timeout=None,

@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
+from typing import TYPE_CHECKING
 
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from mongars.ids import new_id
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 log = structlog.get_logger()
 
@@ -56,7 +58,7 @@ class Subscription:
 class Bus:
     """Publish to a topic; subscribe to topics."""
 
-    def __init__(self, redis: Redis | None) -> None:
+    def __init__(self, redis: "Redis | None") -> None:
         self._redis = redis
         self._listeners: dict[str, set[Subscription]] = {}
         self._self_id = new_id().encode()
@@ -65,7 +67,7 @@ class Bus:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, redis: Redis | None) -> AsyncGenerator["Bus"]:
+    async def open(cls, redis: "Redis | None") -> AsyncGenerator["Bus"]:
         """Open it; Redis may come and go at any time."""
         bus = cls(redis)
         if redis is None:
@@ -115,15 +117,17 @@ class Bus:
         for listener in self._listeners.get(topic, ()):
             listener.put(message)
 
-    async def _tell(self, redis: Redis) -> None:
+    async def _tell(self, redis: "Redis") -> None:
+        away = _away()
         while True:
             message = await self._outbox.get()
             try:
                 await redis.publish(CHANNEL, message)
-            except (RedisError, OSError):
+            except away:
                 self._mark(False)
 
-    async def _hear(self, redis: Redis) -> None:
+    async def _hear(self, redis: "Redis") -> None:
+        away = _away()
         while True:
             try:
                 async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
@@ -133,7 +137,7 @@ class Bus:
                         sender, topic, message = heard["data"].split(b" ", 2)
                         if sender != self._self_id:
                             self._deliver(topic.decode(), message)
-            except (RedisError, OSError):
+            except away:
                 self._mark(False)
             await asyncio.sleep(RETRY_S)
 
@@ -141,3 +145,10 @@ class Bus:
         if connected != self.connected:
             self.connected = connected
             log.log(20 if connected else 30, "bus.connected" if connected else "bus.away")
+
+
+def _away() -> tuple[type[Exception], ...]:
+    """What is raised while Redis cannot be reached; its package is loaded only where it is used."""
+    from redis.exceptions import RedisError
+
+    return (RedisError, OSError)
