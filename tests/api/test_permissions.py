@@ -8,6 +8,7 @@ nothing is there. Add yours under the name of your organ.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class World:
         return str(answer.json()[name])
 
 
-Address = Callable[[World], Awaitable[str]]
+Address = Callable[[World], Awaitable[str | tuple[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Row:
 
     who: Literal["anybody", "person", "admin", "ticket"]
     of_alice: Address | None = None
-    """The address of something of Alice's that exists: another person's answer is 404."""
+    """The address of something of Alice's that exists, or an address and the body that names it:
+    another person's answer is 404."""
     said: Any = None
     """A body that is right, where one is needed to get as far as the thing itself."""
     admin_sees: bool = False
@@ -98,6 +100,37 @@ def alices_job(ending: str = "") -> Address:
         return f"{V1}/jobs/{job_id}{ending}"
 
     return address
+
+
+async def chatted(world: World) -> dict[str, Any]:
+    """What Alice is answered when she says something."""
+    answer = await world.alice.post(f"{V1}/chat", json={"message": "one two three"})
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+async def alices_conversation_to_talk_in(world: World) -> tuple[str, Any]:
+    told = await chatted(world)
+    return f"{V1}/chat", {"message": "four", "conversation_id": told["conversation_id"]}
+
+
+def alices_turn(ending: str = "") -> Address:
+    async def address(world: World) -> str:
+        return f"{V1}/turns/{(await chatted(world))['turn_id']}{ending}"
+
+    return address
+
+
+def alices_answer(ending: str) -> Address:
+    async def address(world: World) -> str:
+        return f"{V1}/messages/{(await chatted(world))['message']['id']}{ending}"
+
+    return address
+
+
+async def alices_question(world: World) -> str:
+    return f"{V1}/messages/{(await chatted(world))['message']['parent_id']}"
 
 
 ANYBODY, PERSON, ADMIN = Row("anybody"), Row("person"), Row("admin")
@@ -155,6 +188,17 @@ ROWS: dict[Way, Row] = {
     ("GET", f"{V1}/admin/invitations"): ADMIN,
     ("POST", f"{V1}/admin/invitations"): ADMIN,
     ("DELETE", f"{V1}/admin/invitations/{{invitation_id}}"): ADMIN,
+    # cortex
+    ("POST", f"{V1}/chat"): Row("person", alices_conversation_to_talk_in),
+    ("GET", f"{V1}/turns/{{turn_id}}"): Row("person", alices_turn()),
+    ("GET", f"{V1}/turns/{{turn_id}}/events"): Row("person", alices_turn("/events")),
+    ("POST", f"{V1}/turns/{{turn_id}}/stop"): Row("person", alices_turn("/stop")),
+    ("POST", f"{V1}/messages/{{message_id}}/regenerate"): Row(
+        "person", alices_answer("/regenerate")
+    ),
+    ("POST", f"{V1}/messages/{{message_id}}/continue"): Row("person", alices_answer("/continue")),
+    ("PATCH", f"{V1}/messages/{{message_id}}"): Row("person", alices_question, {"text": "other"}),
+    ("WS", f"{V1}/ws/chat"): Row("ticket"),
     # llm
     ("GET", f"{V1}/models"): PERSON,
     ("POST", f"{V1}/models/pull"): ADMIN,
@@ -185,9 +229,10 @@ def ways_of(app: FastAPI) -> Iterator[Way]:
     for route in app.routes:
         candidates = getattr(route, "effective_candidates", None)
         for one in candidates() if candidates else [route]:
+            declared = getattr(one, "starlette_route", None) or one
             for method in getattr(one, "methods", None) or {"WS"}:
                 if method != "HEAD":
-                    yield method, one.path
+                    yield method, one.path or declared.path
 
 
 @pytest.fixture
@@ -269,11 +314,12 @@ async def test_another_persons_things_are_not_there_and_still_are_for_their_owne
     for way, row in ROWS.items():
         if row.of_alice is None or way[0] == "WS":
             continue
-        address = await row.of_alice(world)
-        bobs = await ask(world.bob, way, address, row.said)
-        admins = None if row.admin_sees else await ask(world.admin, way, address, row.said)
+        made = await row.of_alice(world)
+        address, said = (made, row.said) if isinstance(made, str) else made
+        bobs = await ask(world.bob, way, address, said)
+        admins = None if row.admin_sees else await ask(world.admin, way, address, said)
         async with asyncio.timeout(20):
-            hers = await ask(world.alice, way, address, row.said)
+            hers = await ask(world.alice, way, address, said)
         if bobs != 404 or admins not in (None, 404) or hers in (401, 403, 404, 422):
             wrong.append((way, bobs, admins, hers))
     assert wrong == []
@@ -283,8 +329,9 @@ async def test_lists_hold_nothing_of_anothers(world: World) -> None:
     hers = set()
     for row in ROWS.values():
         if row.of_alice is not None:
-            address = await row.of_alice(world)
-            hers |= {part for part in address.split("/") if len(part) > 30}
+            made = await row.of_alice(world)
+            address = made if isinstance(made, str) else f"{made[0]}/{made[1]}"
+            hers |= set(re.findall(r"[0-9a-f-]{36}", address))
     assert hers
     wrong = []
     for way, row in ROWS.items():
