@@ -1,11 +1,13 @@
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from mongars.circuit import CircuitSettings
 from mongars.errors import Conflict, Invalid, Missing
-from mongars.llm.library import BUILT_IN
+from mongars.llm import ChatMessage, ChatRequest, Finished, LLMIntegration, Started
+from mongars.llm.library import BUILT_IN, built_in_path
 from mongars.llm.models import Models, ollama_url
 from mongars.llm.settings import LLMSettings
 from mongars.testing.hub import HubRepository, HubServer, tiny_gguf
@@ -89,6 +91,28 @@ async def test_a_file_is_removed_and_another_servers_model_is_not(tmp_path, olla
             await models.remove("openai/gpt")
         with pytest.raises(Invalid):
             await models.remove("small-Q4_K_M")
+
+
+@pytest.mark.model
+async def test_a_real_model_that_was_pulled_and_chosen_answers(tmp_path):
+    real = built_in_path()
+    assert real is not None
+    repositories = {"maker/Real-GGUF": HubRepository({"real-Q4_1.gguf": real})}
+    async with HubServer(repositories) as hub:
+        settings = LLMSettings(hub_url=hub.url, disk_reserve_bytes=0)
+        async with Models.open(settings, tmp_path) as models:
+            card = await models.downloads.pull("maker/Real-GGUF", progress=progress)
+            await models.use(card.full_name)
+    request = ChatRequest((ChatMessage("user", "Hello"),), owner_id="alice", max_tokens=4)
+    settings = LLMSettings(backend="embedded")
+    async with (
+        LLMIntegration.open(settings, CircuitSettings(), tmp_path) as llm,
+        aclosing(llm.answer(request)) as events,
+    ):
+        answer = [event async for event in events]
+    assert Started("embedded/real-Q4_1") in answer
+    assert isinstance(answer[-1], Finished)
+    assert answer[-1].usage.completion_tokens > 0
 
 
 async def test_recommendations_fit_this_machine(tmp_path, ollama):
