@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -102,7 +102,7 @@ class Cortex:
         self._closing = False
         self._closed = False
         self._closing_topic = f"closing:{self.holder}"
-        self._tasks: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._recorder = Recorder(
             database, bus, self.holder, settings.group_ms / 1000, self._at_the_end
         )
@@ -128,19 +128,30 @@ class Cortex:
     ) -> AsyncGenerator["Cortex"]:
         """Open it; on the way out, running turns are handed over."""
         cortex = cls(settings, limits, database, bus, jobs, llm)
-        async with asyncio.TaskGroup() as tasks:
-            cortex._tasks = tasks
-            background = [
-                tasks.create_task(cortex._recorder.run()),
-                tasks.create_task(cortex._leases.keep(cortex._stop_here, cortex._recorder.lose)),
-                tasks.create_task(cortex._hear_stops()),
-            ]
-            try:
-                yield cortex
-            finally:
-                await cortex.wind_down(grace_s=0)
-                for task in background:
-                    task.cancel()
+        background = [
+            cortex._spawn(cortex._recorder.run()),
+            cortex._spawn(cortex._leases.keep(cortex._stop_here, cortex._recorder.lose)),
+            cortex._spawn(cortex._hear_stops()),
+        ]
+        try:
+            yield cortex
+        finally:
+            await cortex.wind_down(grace_s=0)
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*cortex._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task of this cortex, which waits for it when it closes."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._gone)
+        return task
+
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("cortex.task_broke", exc_info=error)
 
     # ---- beginning -----------------------------------------------------------------------
 
@@ -256,6 +267,7 @@ class Cortex:
     async def admit(self, owner_id: str) -> None:
         """Count a message that is no turn. Raises `Busy` over the limit."""
         async with self._database.writing(owner_id) as w:
+            await store.one_at_a_time(w, owner_id)
             await store.admit(w, owner_id, now(), self.limits.messages_per_minute)
 
     def _checked(self, text: str) -> None:
@@ -299,6 +311,7 @@ class Cortex:
         at = now()
         try:
             async with self._database.writing(owner_id) as w:
+                await store.one_at_a_time(w, owner_id)
                 if key and (known := await self._known(w, owner_id, key, at)):
                     return known
                 if not admitted:
@@ -310,7 +323,9 @@ class Cortex:
                 until = at + self._leases.lease
                 await store.add_turn(w, run.turn, self.holder, until, group, run.seq)
                 if key:
-                    await store.keep_key(w, owner_id, key.key, key.body_hash, run.turn.id, at)
+                    await store.keep_key(
+                        w, owner_id, key.key, key.body_hash, run.turn.id, at, at - KEY_LASTS
+                    )
         except IntegrityError as error:
             return await self._lost_race(owner_id, key, at, error)
         run.told.append(group)
@@ -359,9 +374,8 @@ class Cortex:
     # ---- performing ----------------------------------------------------------------------
 
     def _perform(self, run: Run) -> None:
-        assert self._tasks is not None
         self._runs[run.turn.id] = run
-        run.task = self._tasks.create_task(self._to_its_end(run))
+        run.task = self._spawn(self._to_its_end(run))
 
     async def _to_its_end(self, run: Run) -> None:
         try:
@@ -411,10 +425,9 @@ class Cortex:
         await self._leases.take_over(self._resume)
 
     def _resume(self, turn: Turn) -> None:
-        assert self._tasks is not None
         run = Run(turn, Options(**turn.options), started_kept=turn.state == "running")
         self._runs[turn.id] = run
-        run.task = self._tasks.create_task(self._to_its_end_again(run))
+        run.task = self._spawn(self._to_its_end_again(run))
 
     async def _to_its_end_again(self, run: Run) -> None:
         """Go on with a turn that another process began: from its start, at most once."""

@@ -77,12 +77,17 @@ def to_turn(row: sa.Row[Any]) -> Turn:
     return Turn(**row._mapping)
 
 
-async def admit(w: Writing, owner_id: str, at: datetime, most: int) -> None:
-    """Count one message of this person. Raises `Busy` when `most` came in the last minute."""
-    if w.dialect == "postgresql":  # one at a time per person: else two could both be the last one
+async def one_at_a_time(w: Writing, owner_id: str) -> None:
+    """Until this transaction ends, no other one begins a turn of this person (SQLite has one writer
+    anyway): else two could both be the last that a limit lets in."""
+    if w.dialect == "postgresql":
         await w.execute(
             sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 7271))"), {"key": owner_id}
         )
+
+
+async def admit(w: Writing, owner_id: str, at: datetime, most: int) -> None:
+    """Count one message of this person. Raises `Busy` when `most` came in the last minute."""
     since = at - WINDOW
     values = {"of_owner": owner_id, "moment": at, "admission": new_id(), "since": since}
     if (await w.execute(_ADMIT, {**values, "most": most})).rowcount:
@@ -167,12 +172,20 @@ async def known_key(
 
 
 async def keep_key(
-    w: Writing, owner_id: str, key: str, body_hash: str, turn_id: str, at: datetime
+    w: Writing,
+    owner_id: str,
+    key: str,
+    body_hash: str,
+    turn_id: str,
+    at: datetime,
+    expired: datetime,
 ) -> None:
     """Let this key stand for this turn; one that has had its time gives way."""
     await w.execute(
         sa.delete(idempotency_keys).where(
-            idempotency_keys.c.owner_id == owner_id, idempotency_keys.c.key == key
+            idempotency_keys.c.owner_id == owner_id,
+            idempotency_keys.c.key == key,
+            idempotency_keys.c.at <= expired,
         )
     )
     values = {"owner_id": owner_id, "key": key, "body_hash": body_hash, "turn_id": turn_id}
