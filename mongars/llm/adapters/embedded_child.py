@@ -46,7 +46,9 @@ def _parameters(xllamacpp: Any, orders: dict[str, Any]) -> Any:
     p.model_alias = {orders["alias"]}
     p.n_ctx = orders["context_tokens"] * orders["seats"]
     p.n_parallel = orders["seats"]
-    p.n_batch = p.n_ubatch = 256  # a larger batch cannot be broken off while a prompt is read
+    # Reading a prompt can be broken off only between two batches: with 64 a slot is free after
+    # half a second, with 256 after two; no larger one read faster (bench/llm_slots.py).
+    p.n_batch = p.n_ubatch = 64
     p.cpuparams.n_threads = orders["threads"]
     p.cpuparams_batch.n_threads = orders["batch_threads"]
     p.cpuparams.poll = p.cpuparams_batch.poll = 0
