@@ -17,6 +17,8 @@ from pathlib import Path
 from mongars.llm import ChatMessage, ChatRequest, LLMSettings, Reading, Text
 from mongars.llm.adapters.embedded import Embedded
 
+STORY = "Tell a very long story about a dog, a cat and a lighthouse, with ten chapters."
+
 
 async def busy(model: Embedded) -> bool:
     server = await model._process.ready()
@@ -44,10 +46,10 @@ async def main(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with Embedded.open(LLMSettings(seats=1), Path(folder)) as model:
             await model.ready()
-            for name, kind, wait_s in (("writing", Text, 0.2), ("reading", Reading, 1.0)):
+            for name, kind, wait_s in (("writing", Text, 0.1), ("reading", Reading, 1.0)):
                 took = []
                 for turn in range(rounds):
-                    text = f"{turn} " + "word " * (3500 if kind is Reading else 20)
+                    text = f"{turn} " + ("word " * 3500 if kind is Reading else STORY)
                     took.append(await freed_after_s(model, text, kind, wait_s))
                 print(
                     f"{name}: slot free after {statistics.median(took):.3f} s "
