@@ -8,8 +8,11 @@ from fastapi.requests import HTTPConnection
 from mongars.body import Body
 
 
-def body_of(connection: HTTPConnection) -> Body:
-    """The body that this application was opened with."""
+async def body_of(connection: HTTPConnection) -> Body:
+    """The body that this application was opened with.
+
+    A coroutine though it waits for nothing: plain functions are sent through a thread.
+    """
     body = connection.app.state.body
     assert isinstance(body, Body)
     return body

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 Handler = Callable[[Work], Awaitable[Mapping[str, Any] | None]]
 
 WAKE = "jobs:wake"
+CANCEL = "jobs:cancel"
 TELL_EVERY_S = 0.25
 
 
@@ -122,7 +123,7 @@ class Jobs:
         async with self._database.writing(owner) as w:
             await store.cancel(w, job_id, now())
             w.on_commit(lambda: self._told(job_id))
-            w.on_commit(lambda: self._bus.publish(WAKE, job_id.encode()))
+            w.on_commit(lambda: self._bus.publish(CANCEL, job_id.encode()))
         return await self.get(job_id, owner)
 
     async def watch(self, job_id: str, owner: Owner) -> AsyncGenerator[Job]:
@@ -182,9 +183,9 @@ class Jobs:
 
     async def _keep_leases(self, worker_id: str) -> None:
         """Renew while running; learn of cancellations; let go of what another one took over."""
-        async with self._bus.subscribe(WAKE) as woken:
+        async with self._bus.subscribe(CANCEL) as cancelled:
             while True:
-                await woken.get(self.settings.lease_s / 4)
+                await cancelled.get(self.settings.lease_s / 4)
                 if not self._running:
                     continue
                 until = now() + timedelta(seconds=self.settings.lease_s)

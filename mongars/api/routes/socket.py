@@ -69,7 +69,7 @@ _FRAME: TypeAdapter[SayFrame | StopFrame | ResumeFrame | WatchFrame] = TypeAdapt
 @router.websocket("/ws/chat")
 async def chat_socket(socket: WebSocket, ticket: str = "") -> None:
     """A connection of the person who got this ticket."""
-    body = body_of(socket)
+    body = await body_of(socket)
     await socket.accept()
     try:
         caller = await body.auth.redeem_ticket(ticket)
