@@ -28,7 +28,8 @@ class OpenAIServer:
     cut_after: int | None = None
     """Chunks before the connection is cut."""
     hang_after: int | None = None
-    """Chunks before nothing comes any more."""
+    """Chunks before nothing comes until `resume` is set."""
+    resume: asyncio.Event = field(default_factory=asyncio.Event)
     requests: list[dict[str, Any]] = field(default_factory=list)
     active: int = 0
     abandoned: int = 0
@@ -83,7 +84,7 @@ class OpenAIServer:
         try:
             for place, chunk in enumerate(self.chunks or self._echo(body)):
                 if place == self.hang_after:
-                    await asyncio.Event().wait()
+                    await self.resume.wait()
                 if place == self.cut_after:
                     assert request.transport is not None
                     request.transport.abort()

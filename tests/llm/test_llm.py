@@ -133,6 +133,18 @@ async def test_once_its_circuit_is_open_a_model_that_is_away_is_told_at_once(llm
     assert len(twin_of(llm).requests) == 2
 
 
+async def test_an_open_circuit_is_told_at_once_also_while_all_seats_are_taken(tmp_path):
+    async with (
+        opened(tmp_path, seats=2) as llm,
+        aclosing(llm.answer(asked("[[hold]] x", "a"))) as first,
+    ):
+        await anext(first)
+        for _ in range(2):
+            await fault_of(llm, asked("[[fail 0]]", "b"))
+        async with asyncio.timeout(1):
+            assert isinstance(await fault_of(llm, asked(owner="a")), Unavailable)
+
+
 async def test_who_waits_is_told_the_place_and_people_take_turns(tmp_path):
     async with opened(tmp_path, seats=1) as llm:
         order: list[str] = []

@@ -257,9 +257,11 @@ async def test_pieces_are_read_however_the_network_cuts_them(server, model):
 
 
 async def test_a_slow_reader_is_not_mistaken_for_a_slow_server(server, model):
+    server.hang_after = 1
     async with aclosing(model.stream(HELLO)) as events:
         await anext(events)
-        await asyncio.sleep(0.5)  # longer than between_tokens_timeout_s
+        await asyncio.sleep(0.5)  # longer than both time-outs
+        server.resume.set()
         rest = [event async for event in events]
     assert isinstance(rest[-1], Finished)
 
