@@ -128,16 +128,14 @@ class Cortex:
     ) -> AsyncGenerator["Cortex"]:
         """Open it; on the way out, running turns are handed over."""
         cortex = cls(settings, limits, database, bus, jobs, llm)
-        background = [
-            cortex._spawn(cortex._recorder.run()),
-            cortex._spawn(cortex._leases.keep(cortex._stop_here, cortex._recorder.lose)),
-            cortex._spawn(cortex._hear_stops()),
-        ]
+        cortex._spawn(cortex._recorder.run())
+        cortex._spawn(cortex._leases.keep(cortex._stop_here, cortex._recorder.lose))
+        cortex._spawn(cortex._hear_stops())
         try:
             yield cortex
         finally:
             await cortex.wind_down(grace_s=0)
-            for task in background:
+            for task in cortex._tasks:
                 task.cancel()
             await asyncio.gather(*cortex._tasks, return_exceptions=True)
 

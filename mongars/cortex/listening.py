@@ -5,16 +5,15 @@ message lost on its way, a buffer that ran over) sends it back to the database. 
 where another process performs the turn: then news may have been lost with Redis.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
 import orjson
 
-from mongars.bus import Bus
+from mongars.bus import Bus, Subscription
 from mongars.cortex import store
 from mongars.cortex.events import LAST, Event, split
 from mongars.cortex.recorder import topic
 from mongars.cortex.run import Run
-from mongars.cortex.turn import Turn
 from mongars.database import Database
 from mongars.errors import Missing
 
@@ -49,71 +48,58 @@ class Listening:
         """
         run = self._runs.get(turn_id)
         if run is None or run.turn.owner_id != owner_id:
-            await self._turn(owner_id, turn_id)
+            async with self._database.reading(owner_id) as r:
+                await store.get(r, owner_id, turn_id)
         seen = after
         async with self._bus.subscribe(topic(turn_id), self._closing_topic) as news:
             while not self._closed():
-                run = self._runs.get(turn_id)
-                if run is not None:
-                    groups = list(run.told)
-                else:
-                    groups = await self._stored(owner_id, turn_id, seen)
-                for group in groups:
-                    for event in split(group):
-                        if event.seq > seen:
-                            seen = event.seq
-                            yield event
-                            if event.ends:
-                                return
-                if run is None and await self._nothing_follows(owner_id, turn_id):
+                groups, over = await self._known(owner_id, turn_id, seen)
+                for event in _behind(groups, seen):
+                    seen = event.seq
+                    yield event
+                    if event.ends:
+                        return
+                if over:
                     return
-                # What is heard is in order; at the first gap or a long silence we look again.
-                while not self._closed():
-                    heard = await news.get(LOOK_S)
-                    if not heard:
-                        if self._runs.get(turn_id) is not None:
-                            continue
-                        break
-                    behind = False
-                    for event in split(heard):
-                        if event.seq <= seen:
-                            continue
-                        if event.seq != seen + 1:
-                            behind = True
-                            break
+                while (heard := await self._heard(news, turn_id)) is not None:
+                    fresh = _behind([heard], seen)
+                    if fresh and fresh[0].seq != seen + 1:
+                        break  # something is missing: look again
+                    for event in fresh:
                         seen = event.seq
                         yield event
                         if event.ends:
                             return
-                    if behind:
-                        break
 
-    async def _turn(self, owner_id: str, turn_id: str) -> Turn:
-        async with self._database.reading(owner_id) as r:
-            return await store.get(r, owner_id, turn_id)
+    async def _heard(self, news: Subscription, turn_id: str) -> bytes | None:
+        """The next group that is told; `None` when it is time to look for oneself."""
+        while not self._closed():
+            if heard := await news.get(LOOK_S):
+                return heard
+            if turn_id not in self._runs:
+                return None
+        return None
 
-    async def _stored(self, owner_id: str, turn_id: str, seen: int) -> list[bytes]:
+    async def _known(self, owner_id: str, turn_id: str, seen: int) -> tuple[list[bytes], bool]:
+        """The groups that reach beyond `seen`, and whether nothing follows them."""
+        if (run := self._runs.get(turn_id)) is not None:
+            return list(run.told), False
         async with self._database.reading(owner_id) as r:
-            groups = await store.groups(r, turn_id, seen)
-            if groups or seen < 2:
-                return groups
-            try:
+            try:  # first the turn, then its events: one that is over has all of them on disk
                 turn = await store.get(r, owner_id, turn_id)
             except Missing:
-                return []
-            if not turn.compacted or seen >= turn.last_seq:
-                return []
-            return [renumbered(group, seen) for group in await store.groups(r, turn_id, 0)]
-
-    async def _nothing_follows(self, owner_id: str, turn_id: str) -> bool:
-        """Whether the turn is over (its end was seen by a listener that came back) or forgotten."""
-        try:
-            return not (await self._turn(owner_id, turn_id)).active
-        except Missing:
-            return True
+                return [], True
+            groups = await store.groups(r, turn_id, seen)
+            if not groups and turn.compacted and 2 <= seen < turn.last_seq:
+                groups = [_renumbered(one, seen) for one in await store.groups(r, turn_id, 0)]
+        return groups, not turn.active
 
 
-def renumbered(group: bytes, seen: int) -> bytes:
+def _behind(groups: Iterable[bytes], seen: int) -> list[Event]:
+    return [event for group in groups for event in split(group) if event.seq > seen]
+
+
+def _renumbered(group: bytes, seen: int) -> bytes:
     """The end of a turn whose events were dropped, for one who saw some of them: it comes next."""
     last = [event for event in split(group) if event.type in LAST]
     facts = last[-1].facts()
