@@ -13,8 +13,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from mongars.auth import AuthSettings
 from mongars.bus import RedisSettings
@@ -75,7 +80,7 @@ class WebSettings(OrganSettings):
 class Settings(BaseSettings):
     """Everything that can be set."""
 
-    model_config = ConfigDict(  # type: ignore[assignment]
+    model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
         hide_input_in_errors=True,

@@ -51,7 +51,7 @@ def create_app(settings: Settings, open_body: OpenBody | None = None) -> FastAPI
         assert issubclass(router.route_class, StrictRoute), f"{found.name}: route_class=StrictRoute"
         app.include_router(router, prefix=getattr(module, "PREFIX", PREFIX))
     app.add_middleware(
-        Border,  # type: ignore[arg-type]
+        Border,
         hosts=(settings.api.host, *settings.api.allowed_hosts),
         body_bytes=settings.limits.body_bytes,
     )

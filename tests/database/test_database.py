@@ -5,11 +5,11 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
+from mongars.bus import Bus
 from mongars.database import SYSTEM, Database, DatabaseSettings, migrate
 from mongars.errors import NotConfigured, Unavailable
 from mongars.ids import new_id, now
 from mongars.jobs import Jobs, JobsSettings
-from mongars.bus import Bus
 from mongars.jobs.tables import jobs as table
 
 

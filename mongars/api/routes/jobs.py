@@ -1,6 +1,7 @@
 """Background work, as its owner sees it."""
 
 import contextlib
+from collections.abc import AsyncGenerator
 from typing import Any, Literal
 
 from fastapi import APIRouter
@@ -68,7 +69,7 @@ async def watch_job(job_id: str, body: BodyDep, caller: Person) -> StreamingResp
     owner = _owner(caller)
     await body.jobs.get(job_id, owner)
 
-    async def events():  # type: ignore[no-untyped-def]
+    async def events() -> AsyncGenerator[bytes]:
         async with contextlib.aclosing(body.jobs.watch(job_id, owner)) as states:
             async for job in states:
                 data = _told(job, caller).model_dump_json()

@@ -216,8 +216,8 @@ async def embed(
     request: Request, asked: shapes.EmbeddingsAsked, body: BodyDep, caller: Chatter
 ) -> shapes.Embeddings:
     """Vectors of texts, by the encoder in use."""
-    names = {OWN, body.neurons.name, f"{body.settings.neurons.backend}/{body.neurons.name}"}
-    if asked.model not in names:
+    card = await body.neurons.card()
+    if asked.model not in (OWN, card.name, f"{body.settings.neurons.backend}/{card.name}"):
         raise _no_model(asked.model)
     texts = asked.texts()
     vectors = await while_listening(
@@ -228,8 +228,8 @@ async def embed(
             "This encoder's vectors have another length.",
             errors=[FieldFault(("body", "dimensions"), f"must be {vectors.shape[1]}")],
         )
-    tokens = await body.neurons.count_tokens(texts)
-    return shapes.embeddings(vectors, body.neurons.name, tokens, asked.encoding_format)
+    tokens = sum(await body.neurons.count_tokens(texts) or ())
+    return shapes.embeddings(vectors, card.name, tokens, asked.encoding_format)
 
 
 def _no_model(name: str) -> Missing:
