@@ -89,6 +89,8 @@ async def test_metrics_off_loopback_need_their_scope(
     far = {"x-forwarded-for": "203.0.113.7"}
     assert (await client.get("/metrics", headers=far)).status_code == 401
     assert (await alice.get("/metrics", headers=far)).status_code == 403
+    await alice.post("/api/v1/chat", json={"message": "hello"})
     told = await admin.get("/metrics", headers=far)
     assert told.status_code == 200
-    assert "mongars_" in told.text
+    assert "mongars_turns_total" in told.text
+    assert "mongars_llm_first_token_seconds" in told.text
