@@ -200,7 +200,8 @@ async def auth_of(state: "State") -> "AsyncIterator[Auth]":
     settings = state.settings()
     make_data_dir(state.data_dir)
     async with Database.open(settings.database, state.data_dir) as database:
-        if database.dialect == "sqlite":
+        old = database.dialect == "sqlite" and await migrate.current(database) != migrate.newest()
+        if old:
             await migrate.upgrade(database)
         async with Auth.open(settings.auth, database, state.data_dir) as auth:
             yield auth

@@ -1,5 +1,7 @@
 """Talking from the command line, as real processes, with a server and without one."""
 
+import asyncio
+import contextlib
 import json
 import os
 import pty
@@ -7,23 +9,33 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from mongars.cli.local import auth_of
+from mongars.cli.state import State
 from tests.cli.running import PASSWORD, PROGRAM, environment, mongars, serving
 
 pytestmark = pytest.mark.slow
 
 
+def add(data: Path, name: str) -> None:
+    """Add somebody, without a process of its own."""
+
+    async def added() -> None:
+        async with auth_of(State(data)) as auth:
+            await auth.add_person(name, PASSWORD)
+
+    asyncio.run(added())
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A data directory with one person."""
-    made = tmp_path / "data"
-    added = mongars("users", "add", "marie", "--password-stdin", data=made, said=PASSWORD)
-    assert added.returncode == 0, added.stderr
-    return made
+    add(tmp_path / "data", "marie")
+    return tmp_path / "data"
 
 
 def events(told: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
@@ -67,7 +79,7 @@ def test_a_conversation_goes_on_and_a_pipe_begins_a_new_one(data: Path) -> None:
 
 
 def test_what_is_exported_can_be_brought_in_by_somebody_else(data: Path, tmp_path: Path) -> None:
-    mongars("users", "add", "paul", "--password-stdin", data=data, said=PASSWORD)
+    add(data, "paul")
     file = tmp_path / "out.json"
     with serving(data, "--only", "api"):
         assert mongars("chat", "--as", "marie", "for paul", data=data).returncode == 0
@@ -91,7 +103,7 @@ def test_who_is_talking_must_be_clear(data: Path, tmp_path: Path) -> None:
     assert nobody.returncode == 3
     assert "users add" in nobody.stderr
     assert mongars("chat", "--as", "nobody", "hello", data=data).returncode == 1
-    mongars("users", "add", "paul", "--password-stdin", data=data, said=PASSWORD)
+    add(data, "paul")
     unclear = mongars("chat", "hello", data=data)
     assert unclear.returncode == 2
     assert "marie" in unclear.stderr
@@ -152,39 +164,52 @@ class Terminal:
                     assert seen(self.shown), self.shown
                     return
 
-    def close(self) -> int:
+    def ended(self) -> int:
         """Wait for its end; its exit code."""
-        try:
-            return self.process.wait(20)
-        finally:
-            self.process.kill()
-            os.close(self._ours)
+        return self.process.wait(30)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.process.kill()
+        self.process.wait(5)
+        os.close(self._ours)
+
+
+@contextlib.contextmanager
+def terminal_at(data: Path, *arguments: str) -> Iterator[Terminal]:
+    """`mongars chat` on a terminal, at its first prompt."""
+    terminal = Terminal(data, *arguments)
+    try:
+        terminal.until(lambda shown: "›" in shown)
+        yield terminal
+    finally:
+        terminal.close()
 
 
 def test_a_talk_on_a_terminal(data: Path) -> None:
-    with serving(data, "--only", "api"):
-        terminal = Terminal(data)
-        terminal.until(lambda shown: "›" in shown)
+    with serving(data, "--only", "api"), terminal_at(data) as terminal:
         terminal.type("hello\n")
         terminal.until(lambda shown: shown.count("›") >= 2)
         terminal.type("/new\n")
         terminal.until(lambda shown: "A new conversation." in shown)
+        terminal.type("[[fail 0]]\n")
+        terminal.until(lambda shown: shown.count("›") >= 4)
         terminal.type("/quit\n")
-        assert terminal.close() == 0
+        assert terminal.ended() == 0
     assert "Traceback" not in terminal.shown
 
 
 def test_ctrl_c_stops_the_answer_and_the_talk_goes_on(data: Path) -> None:
     with serving(data, "--only", "api"):
-        terminal = Terminal(data)
-        terminal.until(lambda shown: "›" in shown)
-        terminal.type("slow\n")
-        terminal.until(lambda shown: "word" in shown.partition("slow")[2])
-        os.kill(terminal.process.pid, signal.SIGINT)
-        terminal.until(lambda shown: shown.count("›") >= 2)
-        terminal.type("\x04")
-        assert terminal.close() == 0
+        with terminal_at(data) as terminal:
+            terminal.type("[[say gargantua pantagruel]] [[hold]]\n")
+            terminal.until(lambda shown: shown.count("gargantua") > 1)
+            os.kill(terminal.process.pid, signal.SIGINT)
+            terminal.until(lambda shown: shown.count("›") >= 2)
+            terminal.type("\x04")
+            assert terminal.ended() == 0
         told = mongars("conversations", "export", data=data)
     (conversation,) = json.loads(told.stdout)["conversations"]
     assert [one["role"] for one in conversation["messages"]] == ["user", "assistant"]
+    assert conversation["messages"][1]["text"] == "gargantua"
     assert "Traceback" not in terminal.shown
