@@ -13,6 +13,7 @@ from mongars.auth import Auth
 from mongars.bus import Bus
 from mongars.cache import TieredCache
 from mongars.cortex import Cortex
+from mongars.cortex import forget_person as forget_turns
 from mongars.database import Database, migrate
 from mongars.hippocampus import Hippocampus
 from mongars.jobs import Jobs
@@ -73,6 +74,7 @@ class Body:
             cortex = await stack.enter_async_context(
                 Cortex.open(settings.cortex, settings.limits, database, bus, jobs, llm)
             )
+            auth.on_delete(forget_turns)
             yield cls(
                 settings,
                 data_dir,

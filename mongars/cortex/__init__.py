@@ -5,6 +5,7 @@ from mongars.cortex.events import LAST, Event, FinishReason
 from mongars.cortex.performing import problem_of
 from mongars.cortex.prompt import SYSTEM_PROMPT
 from mongars.cortex.settings import CortexSettings, LimitsSettings
+from mongars.cortex.store import forget_person
 from mongars.cortex.turn import Options, Said, Turn, TurnKind, TurnState
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Turn",
     "TurnKind",
     "TurnState",
+    "forget_person",
     "person_topic",
     "problem_of",
 ]
