@@ -54,6 +54,10 @@ $(VENV)/.dev: $(VENV)/.serve requirements/dev.txt
 	@$(PIP) --require-hashes -r requirements/dev.txt
 	@touch $@
 
+# Only what a start loads is compiled ahead: half the start-up time for a tenth of the disk.
+STARTED = import alembic.command, mongars.api.app, mongars.llm.adapters.embedded, mongars.server, \
+  mongars.web.web, onnxruntime, tokenizers
+
 # The checkout itself is put on the environment's path; nothing is built and nothing is fetched.
 install: $(VENV)/.serve ## make .venv with everything serving needs
 	@"$(PY)" -P mongars/cli/libraries.py
@@ -61,6 +65,7 @@ install: $(VENV)/.serve ## make .venv with everything serving needs
 	@bin=$$(cd "$(VENV)/bin" && pwd) && \
 	  printf '#!/bin/sh\nexec "%s/python" -P -m mongars "$$@"\n' "$$bin" > "$$bin/mongars" && \
 	  chmod 755 "$$bin/mongars"
+	@env -u PYTHONDONTWRITEBYTECODE "$(PY)" -c "$(STARTED)"
 
 install-dev: install $(VENV)/.dev ## the same, and what tests, linters and documents need
 

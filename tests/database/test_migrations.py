@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 import mongars.body  # noqa: F401 - brings every organ's tables
 from mongars.database import Database, DatabaseSettings, metadata, migrate
@@ -48,6 +49,11 @@ async def test_every_table_of_a_person_is_protected_by_postgresql(
                 )
             )
         assert {row.relname for row in rows} <= {"alembic_version"}
+
+
+def test_the_newest_revision_is_the_last_of_one_line() -> None:
+    scripts = ScriptDirectory.from_config(migrate._config())
+    assert scripts.get_heads() == [migrate.newest()]
 
 
 async def test_a_failing_migration_changes_nothing(tmp_path: Path) -> None:
