@@ -4,14 +4,14 @@ import fnmatch
 import re
 import time
 from collections.abc import Iterable
-from typing import Any
+from urllib.parse import parse_qsl
 
 import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mongars.api.problems import answer
-from mongars.errors import Forbidden, TooLarge
+from mongars.errors import Fault, FieldFault, Forbidden, Invalid, Missing, TooLarge
 from mongars.ids import new_id
 
 log = structlog.get_logger()
@@ -52,8 +52,12 @@ class Border:
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        if not self._host_allowed(scope["path"], headers.get(b"host", b"")):
+        twice = sum(name == b"host" for name, _ in scope["headers"]) > 1
+        if twice or not self._host_allowed(scope["path"], headers.get(b"host", b"")):
             await _refuse_host(scope, receive, send)
+            return
+        if fault := _unreadable(scope):
+            await _refuse(fault, scope, receive, send)
             return
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
@@ -137,12 +141,33 @@ def _add_headers(message: Message, request_id: str) -> None:
     message["headers"] = headers
 
 
-async def _refuse_host(scope: Scope, receive: Receive, send: Send) -> Any:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 4403})
-        return
+def _unreadable(scope: Scope) -> Fault | None:
+    """An address that names NUL names nothing: no text of ours holds one."""
+    if "\x00" in scope["path"]:
+        return Missing("There is nothing at this address.", slug="no-such-address")
+    if b"%00" in scope["query_string"]:
+        fields = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        return Invalid(
+            "Some fields are not as they must be.",
+            errors=[
+                FieldFault(("query", name[:100]), "a text must not contain the character NUL")
+                for name, value in fields
+                if "\x00" in name + value
+            ][:20],
+        )
+    return None
+
+
+async def _refuse_host(scope: Scope, receive: Receive, send: Send) -> None:
     fault = Forbidden(
         "This name is not one monGARS answers to; add it to MONGARS_API__ALLOWED_HOSTS.",
         slug="host-not-allowed",
     )
+    await _refuse(fault, scope, receive, send)
+
+
+async def _refuse(fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 4403})
+        return
     await answer(fault, Request(scope))(scope, receive, send)

@@ -53,7 +53,7 @@ class TokenAsked(Asked):
     """OAuth 2's password grant (RFC 6749, 4.3), and a one-time code where it is on."""
 
     grant_type: Literal["password"]
-    username: Annotated[str, Field(max_length=200)]
+    username: Annotated[Words, Field(max_length=200)]
     password: Annotated[SecretStr, Field(max_length=4096)]
     otp: Annotated[SecretStr, Field(max_length=40)] | None = None
     """The code that the app shows, or a recovery code."""
