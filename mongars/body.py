@@ -16,6 +16,7 @@ from mongars.cortex import Cortex
 from mongars.cortex import forget_person as forget_turns
 from mongars.database import Database, migrate
 from mongars.hippocampus import Hippocampus
+from mongars.hippocampus import forget_person as forget_conversations
 from mongars.jobs import Jobs
 from mongars.jobs import forget_person as forget_jobs
 from mongars.llm import LLMIntegration, Models, register
@@ -74,6 +75,7 @@ class Body:
             cortex = await stack.enter_async_context(
                 Cortex.open(settings.cortex, settings.limits, database, bus, jobs, llm)
             )
+            auth.on_delete(forget_conversations)
             auth.on_delete(forget_turns)
             yield cls(
                 settings,

@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from mongars.errors import (
     Fault,
@@ -150,6 +151,10 @@ def install(app: FastAPI) -> None:
         response = answer(from_http(error), request)
         response.headers.update(error.headers or {})
         return response
+
+    @app.exception_handler(ClientDisconnect)
+    async def on_leaving(request: Request, error: ClientDisconnect) -> Response:
+        return answer(Malformed("The body ended before it was whole.", slug="malformed"), request)
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> Response:

@@ -67,15 +67,23 @@ _MOVE_ON = (
 )
 _INSERT_CONVERSATION = sa.insert(conversations)
 _INSERT_MESSAGE = sa.insert(messages)
-_OF_LIVING = (
-    sa.select(conversations.c.id)
-    .where(conversations.c.id == messages.c.conversation_id, conversations.c.deleted_at.is_(None))
-    .exists()
-)
+
+
+def of_living() -> sa.ColumnElement[bool]:
+    """That a message's conversation is not deleted."""
+    return (
+        sa.select(conversations.c.id)
+        .where(
+            conversations.c.id == messages.c.conversation_id, conversations.c.deleted_at.is_(None)
+        )
+        .exists()
+    )
+
+
 _MESSAGE = sa.select(*SHOWN_MESSAGE).where(
     messages.c.id == sa.bindparam("of_message"),
     messages.c.owner_id == sa.bindparam("of_owner"),
-    _OF_LIVING,
+    of_living(),
 )
 _CLOSE = (
     sa.update(messages)
@@ -93,26 +101,33 @@ _CLOSE = (
 )
 
 
-def _branch_statement() -> sa.Select[Any]:
-    """From the leaf up by `parent_id`, told from the root down."""
+def upwards(conversation_id: Any, owner_id: Any, leaf_id: Any, last: Any = EVERYTHING) -> sa.CTE:
+    """The way from a leaf up by `parent_id`: `id`, and `depth` from 1 at the leaf to `last`."""
     start = (
         sa.select(messages.c.id, messages.c.parent_id, sa.literal(1, sa.Integer).label("depth"))
         .where(
-            messages.c.id == sa.bindparam("leaf"),
-            messages.c.conversation_id == sa.bindparam("of_conversation"),
-            messages.c.owner_id == sa.bindparam("of_owner"),
+            messages.c.id == leaf_id,
+            messages.c.conversation_id == conversation_id,
+            messages.c.owner_id == owner_id,
         )
         .cte("upwards", recursive=True)
     )
-    upwards = start.union_all(
+    return start.union_all(
         sa.select(messages.c.id, messages.c.parent_id, start.c.depth + 1)
         .join(start, messages.c.id == start.c.parent_id)
-        .where(start.c.depth < sa.bindparam("last", type_=sa.Integer))
+        .where(start.c.depth < last)
+    )
+
+
+def _branch_statement() -> sa.Select[Any]:
+    way = upwards(
+        sa.bindparam("of_conversation"),
+        sa.bindparam("of_owner"),
+        sa.bindparam("leaf"),
+        sa.bindparam("last", type_=sa.Integer),
     )
     return (
-        sa.select(*SHOWN_MESSAGE)
-        .join(upwards, upwards.c.id == messages.c.id)
-        .order_by(upwards.c.depth.desc())
+        sa.select(*SHOWN_MESSAGE).join(way, way.c.id == messages.c.id).order_by(way.c.depth.desc())
     )
 
 
@@ -375,3 +390,16 @@ async def set_title(
         await conversation(w, owner_id, conversation_id)
         return False
     return True
+
+
+async def set_fields(
+    w: Writing, owner_id: str, conversation_id: str, values: Mapping[str, Any]
+) -> None:
+    """Change plain fields: model, system prompt, temperature, tags, marks. Raises `Missing`."""
+    storable(values.get("model"), values.get("system_prompt"), *values.get("tags", ()))
+    changed = await w.execute(
+        sa.update(conversations).where(_OWN).values(**values),
+        {"of_conversation": conversation_id, "of_owner": owner_id},
+    )
+    if changed.rowcount == 0:
+        raise no_conversation()

@@ -18,6 +18,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from mongars.database import SYSTEM
 from tests.conftest import PASSWORD, client_of
 
 if TYPE_CHECKING:
@@ -133,6 +134,44 @@ async def alices_question(world: World) -> str:
     return f"{V1}/messages/{(await chatted(world))['message']['parent_id']}"
 
 
+def alices_conversation(ending: str = "") -> Address:
+    async def address(world: World) -> str:
+        return f"{V1}/conversations/{(await chatted(world))['conversation_id']}{ending}"
+
+    return address
+
+
+async def alices_deleted_conversation(world: World) -> str:
+    address = f"{V1}/conversations/{(await chatted(world))['conversation_id']}"
+    assert (await world.alice.delete(address)).status_code == 204
+    return f"{address}/restore"
+
+
+async def alices_fork(world: World) -> tuple[str, Any]:
+    told = await chatted(world)
+    said = {"message_id": told["message"]["id"]}
+    return f"{V1}/conversations/{told['conversation_id']}/fork", said
+
+
+async def alices_preset(world: World) -> str:
+    name = f"p{len((await world.alice.get(f'{V1}/presets')).json()['items'])}"
+    return f"{V1}/presets/{await world.made('/presets', {'name': name})}"
+
+
+async def alices_export(world: World) -> str:
+    asked = await world.alice.get(f"{V1}/me/export")
+    job_id = asked.json()["job_id"]
+    worker = asyncio.ensure_future(world.body.jobs.run())
+    try:
+        async with asyncio.timeout(20):
+            while not (await world.body.jobs.get(job_id, SYSTEM)).ended:
+                await asyncio.sleep(0.02)
+    finally:
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+    return f"{V1}/me/exports/{job_id}"
+
+
 ANYBODY, PERSON, ADMIN = Row("anybody"), Row("person"), Row("admin")
 
 ROWS: dict[Way, Row] = {
@@ -199,6 +238,37 @@ ROWS: dict[Way, Row] = {
     ("POST", f"{V1}/messages/{{message_id}}/continue"): Row("person", alices_answer("/continue")),
     ("PATCH", f"{V1}/messages/{{message_id}}"): Row("person", alices_question, {"text": "other"}),
     ("WS", f"{V1}/ws/chat"): Row("ticket"),
+    # hippocampus
+    ("GET", f"{V1}/conversations"): PERSON,
+    ("POST", f"{V1}/conversations"): PERSON,
+    ("GET", f"{V1}/conversations/search"): PERSON,
+    ("POST", f"{V1}/conversations/import"): PERSON,
+    ("GET", f"{V1}/conversations/{{conversation_id}}"): Row("person", alices_conversation()),
+    ("PATCH", f"{V1}/conversations/{{conversation_id}}"): Row(
+        "person", alices_conversation(), {"title": "mine"}
+    ),
+    ("DELETE", f"{V1}/conversations/{{conversation_id}}"): Row("person", alices_conversation()),
+    ("POST", f"{V1}/conversations/{{conversation_id}}/restore"): Row(
+        "person", alices_deleted_conversation
+    ),
+    ("GET", f"{V1}/conversations/{{conversation_id}}/messages"): Row(
+        "person", alices_conversation("/messages")
+    ),
+    ("POST", f"{V1}/conversations/{{conversation_id}}/fork"): Row("person", alices_fork),
+    ("GET", f"{V1}/conversations/{{conversation_id}}/export"): Row(
+        "person", alices_conversation("/export")
+    ),
+    ("GET", f"{V1}/messages/{{message_id}}"): Row("person", alices_answer("")),
+    ("POST", f"{V1}/messages/{{message_id}}/feedback"): Row(
+        "person", alices_answer("/feedback"), {"value": 1}
+    ),
+    ("GET", f"{V1}/history"): PERSON,
+    ("GET", f"{V1}/presets"): PERSON,
+    ("POST", f"{V1}/presets"): PERSON,
+    ("PATCH", f"{V1}/presets/{{preset_id}}"): Row("person", alices_preset, {"name": "other"}),
+    ("DELETE", f"{V1}/presets/{{preset_id}}"): Row("person", alices_preset),
+    ("GET", f"{V1}/me/export"): PERSON,
+    ("GET", f"{V1}/me/exports/{{job_id}}"): Row("person", alices_export),
     # llm
     ("GET", f"{V1}/models"): PERSON,
     ("POST", f"{V1}/models/pull"): ADMIN,

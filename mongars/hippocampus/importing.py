@@ -1,0 +1,248 @@
+"""Bringing conversations in: each one whole or not at all, the same one once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from mongars.database import Database, Reading, Writing
+from mongars.errors import Invalid
+from mongars.hippocampus import store
+from mongars.hippocampus.entry import ConversationEntry, MessageEntry, read_entry
+from mongars.hippocampus.erasing import erase
+from mongars.hippocampus.message import Conversation, Message
+from mongars.hippocampus.tables import conversations, feedback, messages
+from mongars.ids import new_id, now
+
+TOLD_AT_MOST: Final = 100
+"""How many of the skipped entries are listed one by one."""
+TOGETHER: Final = 1000
+"""About how many messages are brought in by one transaction."""
+ID_LENGTH: Final = 36
+
+
+@dataclass
+class Imported:
+    """What came in, and what did not, and why."""
+
+    conversations: int = 0
+    messages: int = 0
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    skipped_count: int = 0
+
+    def skip(self, index: int, why: str) -> None:
+        """Note an entry that did not come in."""
+        self.skipped_count += 1
+        if len(self.skipped) < TOLD_AT_MOST:
+            self.skipped.append({"index": index, "why": why})
+
+    def told(self) -> dict[str, Any]:
+        """As it is answered."""
+        return {
+            "imported": {"conversations": self.conversations, "messages": self.messages},
+            "skipped": sorted(self.skipped, key=lambda one: int(one["index"])),
+            "skipped_count": self.skipped_count,
+        }
+
+
+class Importer:
+    """Brings entries in for one owner, some at a time."""
+
+    def __init__(self, database: Database, owner_id: str) -> None:
+        self.imported = Imported()
+        self._database = database
+        self._owner_id = owner_id
+        self._waiting: list[tuple[int, ConversationEntry]] = []
+        self._weight = 0
+        self._index = 0
+
+    async def add(self, given: Any) -> bool:
+        """Take one entry in; whether something was written by this."""
+        index, self._index = self._index, self._index + 1
+        try:
+            entry = read_entry(given)
+        except Invalid as fault:
+            self.imported.skip(index, fault.detail)
+            return False
+        self._waiting.append((index, entry))
+        self._weight += 1 + len(entry.messages)
+        if self._weight < TOGETHER:
+            return False
+        await self.flush()
+        return True
+
+    def broke_off(self, why: str) -> None:
+        """Note that what follows cannot be read."""
+        self.imported.skip(self._index, why)
+
+    async def flush(self) -> None:
+        """Write what was taken in."""
+        if not self._waiting:
+            return
+        came = Imported()
+        async with self._database.writing(self._owner_id) as w:
+            for index, entry in self._waiting:
+                await _bring_in(w, self._owner_id, index, entry, came)
+        self._waiting, self._weight = [], 0
+        self.imported.conversations += came.conversations
+        self.imported.messages += came.messages
+        for one in came.skipped:
+            self.imported.skip(one["index"], one["why"])
+        self.imported.skipped_count += came.skipped_count - len(came.skipped)
+
+
+async def _bring_in(
+    w: Writing, owner_id: str, index: int, entry: ConversationEntry, came: Imported
+) -> None:
+    known = await _known(w, owner_id, entry)
+    if known is None:
+        conversation_id = await _begin(w, owner_id, entry)
+        if conversation_id is not None:
+            placed = Placed(owner_id, conversation_id, {}, None)
+            await placed.add(w, entry.messages)
+            await placed.show(w, entry)
+            came.conversations += 1
+            came.messages += len(entry.messages)
+            return
+        known = await _known(w, owner_id, entry)  # somebody brought it in at this moment
+    added = 0 if known is None else await _grow(w, owner_id, known, entry)
+    came.messages += added
+    if added == 0:
+        came.skip(index, "is here already")
+
+
+async def _known(w: Writing, owner_id: str, entry: ConversationEntry) -> str | None:
+    """The conversation that this entry already is: brought in before, or exported from here."""
+    c, m = conversations.c, messages.c
+    own_ids = [entry.external_id] if entry.external_id is not None else []
+    matches = [c.import_key == entry.key(), *(c.id == one for one in own_ids)]
+    first = entry.messages[0].external_id if entry.messages else None
+    if first is not None and len(first) == ID_LENGTH:
+        matches.append(c.id.in_(sa.select(m.conversation_id).where(m.id == first)))
+    rows = await w.all(
+        sa.select(c.id, c.deleted_at).where(c.owner_id == owner_id, sa.or_(*matches))
+    )
+    for row in rows:
+        if row.deleted_at is None:
+            return str(row.id)
+        await erase(w, owner_id, row.id)  # deleted a moment ago, and wanted again
+    return None
+
+
+async def _begin(w: Writing, owner_id: str, entry: ConversationEntry) -> str | None:
+    """A new conversation; `None` when another transaction was quicker with the same one."""
+    last = max((one.at for one in entry.messages), default=now())
+    begun = Conversation(
+        id=new_id(),
+        owner_id=owner_id,
+        title=entry.title,
+        model=entry.model,
+        system_prompt=entry.system_prompt,
+        temperature=entry.temperature,
+        tags=tuple(entry.tags),
+        pinned=entry.pinned,
+        archived=entry.archived,
+        temporary=entry.temporary,
+        active_leaf_id=None,
+        created_at=entry.created_at or min((one.at for one in entry.messages), default=last),
+        updated_at=now() if entry.temporary else entry.updated_at or last,
+    )
+    row = {
+        **store.conversation_row(begun),
+        "import_key": entry.key(),
+        "external_id": entry.external_id,
+    }
+    insert = postgresql.insert if w.dialect == "postgresql" else sqlite.insert
+    statement = insert(conversations).values(**row).on_conflict_do_nothing()
+    made = await w.execute(statement.returning(conversations.c.id))
+    found = made.scalar()
+    return None if found is None else str(found)
+
+
+@dataclass
+class Placed:
+    """The messages of an entry that have their place in a conversation."""
+
+    owner_id: str
+    conversation_id: str
+    ids: dict[str, str]
+    """The message of each `external_id`."""
+    last: str | None
+
+    async def add(self, w: Writing, entries: Sequence[MessageEntry]) -> int:
+        """Add those that are not there; how many. Each follows its parent, else the one before."""
+        rows: list[dict[str, Any]] = []
+        opinions: list[dict[str, Any]] = []
+        for one in entries:
+            if one.external_id in self.ids:
+                self.last = self.ids[one.external_id or ""]
+                continue
+            made = self._message(one)
+            rows.append(store.message_row(self.owner_id, made))
+            if one.feedback is not None:
+                opinions.append(_opinion(self.owner_id, made, one.feedback.model_dump()))
+        if rows:
+            await store.insert_messages(w, rows)
+        if opinions:
+            await w.execute(sa.insert(feedback), opinions)
+        return len(rows)
+
+    def _message(self, one: MessageEntry) -> Message:
+        parent_id = self.last
+        if one.says_parent:
+            parent_id = None if one.parent is None else self.ids[one.parent]
+        made = Message(
+            id=new_id(),
+            conversation_id=self.conversation_id,
+            parent_id=parent_id,
+            role=one.role,
+            text=one.text,
+            at=one.at,
+            state="interrupted" if one.state == "writing" else one.state,
+            model=one.model,
+            speaker=one.speaker,
+            external_id=one.external_id,
+            details=one.details,
+        )
+        if one.external_id is not None:
+            self.ids[one.external_id] = made.id
+        self.last = made.id
+        return made
+
+    async def show(self, w: Writing, entry: ConversationEntry) -> None:
+        """Show the branch that the entry says, else the one of its last message."""
+        leaf = self.last if entry.active_leaf is None else self.ids[entry.active_leaf]
+        if leaf is not None:
+            await store.set_active_leaf(w, self.owner_id, self.conversation_id, leaf)
+
+
+def _opinion(owner_id: str, made: Message, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"message_id": made.id, "owner_id": owner_id, "at": made.at, **values}
+
+
+async def _grow(w: Writing, owner_id: str, conversation_id: str, entry: ConversationEntry) -> int:
+    """Add what a conversation that is here already has come to since; how many messages.
+
+    Only messages with an `external_id` can be told from those that are here.
+    """
+    known = await _ids_of(w, owner_id, conversation_id)
+    named = [one for one in entry.messages if one.external_id is not None]
+    if not named or all(one.external_id in known for one in named):
+        return 0
+    placed = Placed(owner_id, conversation_id, known, None)
+    added = await placed.add(w, named)
+    await placed.show(w, entry)
+    return added
+
+
+async def _ids_of(r: Reading, owner_id: str, conversation_id: str) -> dict[str, str]:
+    m = messages.c
+    rows = await r.all(
+        sa.select(m.id, m.external_id).where(
+            m.conversation_id == conversation_id, m.owner_id == owner_id
+        )
+    )
+    known = {row.id: row.id for row in rows}
+    return known | {row.external_id: row.id for row in rows if row.external_id is not None}
