@@ -13,6 +13,7 @@ from typing import Any, Literal
 import structlog
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mongars.body import Body, make_data_dir
 from mongars.errors import NotConfigured
@@ -32,6 +33,12 @@ GRACE_S = 8
 """How long running requests may take to end after SIGTERM; the whole stop takes less than 10 s."""
 
 
+HEAD_BYTES = 64 * 1024
+"""The most that a request's line and headers may hold, beyond what came with its first packet."""
+HEAD_S = 30
+"""How long a connection may take to say what it wants."""
+
+
 class Paths:
     """Sends what is the API's to the API, and everything else to the page."""
 
@@ -48,6 +55,52 @@ class Paths:
             or path.startswith(("/docs/", *API_PATHS))
         )
         await (self._api if of_api else self._web)(scope, receive, send)
+
+
+class BoundedHead(HttpToolsProtocol):
+    """HTTP whose heads end: the parser itself keeps any number of bytes, for any length of time."""
+
+    _head_bytes: int | None = None
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Somebody called; they say what they want soon."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """They left."""
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; what belongs to a head that began earlier counts."""
+        began = self._head_bytes is not None
+        super().data_received(data)
+        if began and self._head_bytes is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("The head of this request is too large.")
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._head_bytes = 0
+        self._wait()
+
+    def on_headers_complete(self) -> None:
+        """A head ends."""
+        self._head_bytes = None
+        self._wait_no_more()
+        super().on_headers_complete()
+
+    def _wait(self) -> None:
+        self._wait_no_more()
+        self._late = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def _wait_no_more(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
 
 
 class Listener(uvicorn.Server):
@@ -169,6 +222,7 @@ async def _listen(settings: Settings, app: ASGIApp, stopping: asyncio.Event) -> 
         forwarded_allow_ips=list(api.trusted_proxies),
         timeout_graceful_shutdown=GRACE_S,
         lifespan="on",
+        http=BoundedHead,
         ws="websockets-sansio",
         ws_max_size=settings.limits.body_bytes,
     )

@@ -1,5 +1,6 @@
 """The border every request crosses: host, size, request id, security headers, the access log."""
 
+import asyncio
 import fnmatch
 import re
 import time
@@ -11,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mongars.api.problems import answer
-from mongars.errors import Fault, FieldFault, Forbidden, Invalid, Missing, TooLarge
+from mongars.errors import Fault, FieldFault, Forbidden, Invalid, Malformed, Missing, TooLarge
 from mongars.ids import new_id
 
 log = structlog.get_logger()
@@ -20,6 +21,8 @@ ANY_HOST = frozenset({"/healthz", "/readyz", "/metrics"})
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "testserver")
 UPLOADS = ("/documents", "/conversations/import")
 IMPORT_BYTES = 2 * 1024**3
+BETWEEN_PIECES_S = 60
+"""How long the next piece of a body may take."""
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9_.-]{8,64}$")
 
 API_HEADERS: tuple[tuple[bytes, bytes], ...] = (
@@ -118,12 +121,20 @@ def _too_large(most: int) -> TooLarge:
 
 
 def _bounded(receive: Receive, most: int) -> Receive:
-    """Receive no more than `most` bytes, whatever the length that was announced."""
+    """Receive no more than `most` bytes, whatever length was announced, and not for ever."""
     got = 0
+    whole = False
 
     async def inward() -> Message:
-        nonlocal got
-        message = await receive()
+        nonlocal got, whole
+        if whole:
+            return await receive()
+        try:
+            async with asyncio.timeout(BETWEEN_PIECES_S):
+                message = await receive()
+        except TimeoutError as error:
+            raise Malformed("The body did not come to its end.", slug="malformed") from error
+        whole = not message.get("more_body", False)
         if message["type"] == "http.request":
             got += len(message.get("body", b""))
             if got > most:

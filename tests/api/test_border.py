@@ -86,6 +86,8 @@ async def test_docs_need_nothing_from_outside(client: httpx.AsyncClient) -> None
 async def test_metrics_off_loopback_need_their_scope(
     body: object, client: httpx.AsyncClient, admin: httpx.AsyncClient, alice: httpx.AsyncClient
 ) -> None:
+    for name in ("forwarded", "x-real-ip", "x-forwarded-host", "via"):
+        assert (await client.get("/metrics", headers={name: "x"})).status_code == 401
     far = {"x-forwarded-for": "203.0.113.7"}
     assert (await client.get("/metrics", headers=far)).status_code == 401
     assert (await alice.get("/metrics", headers=far)).status_code == 403

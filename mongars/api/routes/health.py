@@ -16,6 +16,9 @@ from mongars.errors import Fault, Forbidden
 PREFIX = ""
 router = APIRouter(tags=["operations"], route_class=StrictRoute)
 
+FORWARDED = frozenset({"forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"})
+"""What tells that a proxy on this machine asks for somebody else."""
+
 State = Literal["ok", "loading", "degraded", "away"]
 
 
@@ -89,7 +92,7 @@ async def metrics(
 
 def _from_loopback(request: Request) -> bool:
     """Whether the request comes from this machine itself, not through a proxy."""
-    if request.client is None or "x-forwarded-for" in request.headers:
+    if request.client is None or not FORWARDED.isdisjoint(request.headers):
         return False
     try:
         return ipaddress.ip_address(request.client.host).is_loopback
