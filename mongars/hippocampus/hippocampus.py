@@ -324,9 +324,13 @@ class Hippocampus:
         owner_id, file_id = work.owner_id, str(work.payload["file_id"])
         await self._files.get(owner_id, file_id, "import")
         importer = Importer(self._database, owner_id)
-        with tempfile.TemporaryFile(dir=self._data_dir) as copy:
-            await self._copy(owner_id, file_id, copy)
-            await self._read(work, importer, copy)
+        try:
+            with tempfile.TemporaryFile(dir=self._data_dir) as copy:
+                await self._copy(owner_id, file_id, copy)
+                await self._read(work, importer, copy)
+        except Invalid:
+            await self._files.remove(owner_id, file_id)
+            raise
         self._tell_list(owner_id)
         await self._files.remove(owner_id, file_id)
         return importer.imported.told()
