@@ -72,8 +72,16 @@ def _said(message: list[str] | None) -> str | None:
 
 
 def _last(client: "Client") -> str | None:
-    newest = client.ask("GET", "/conversations", params={"limit": 1})["items"]
-    return str(newest[0]["id"]) if newest else None
+    """The conversation talked in last; lists have the pinned ones first, so both are asked."""
+    newest = [
+        one
+        for pinned in (False, True)
+        for one in client.ask("GET", "/conversations", params={"limit": 1, "pinned": pinned})[
+            "items"
+        ]
+    ]
+    newest.sort(key=lambda one: str(one["updated_at"]))
+    return str(newest[-1]["id"]) if newest else None
 
 
 @dataclass
@@ -127,6 +135,9 @@ class Talk:
             self.conversation_id = event.data["conversation_id"]
         elif event.name == "done":
             self.answered = event.data["message"]["id"]
+        elif event.name == "failed" and self.conversation_id is None:
+            turn = self.client.ask("GET", f"/turns/{event.data['turn_id']}")
+            self.conversation_id = turn["conversation_id"]  # the question was kept there
 
 
 def _converse(talk: Talk) -> None:

@@ -108,6 +108,14 @@ class Client:
             raise fault_of(answer.status_code, answer.content)
         return answer.json() if answer.content else None
 
+    def fetch(self, path: str, **query: Any) -> bytes:
+        """A file."""
+        with _translated():
+            answer = self._http.get(_full(path), params=query)
+        if answer.is_error:
+            raise fault_of(answer.status_code, answer.content)
+        return answer.content
+
     def every(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
         """All items of a list, page by page."""
         while True:

@@ -52,41 +52,44 @@ def export(
         str | None, typer.Argument(metavar="[ID]", help="One of them; left out: all.")
     ] = None,
     to: Annotated[Path | None, typer.Option(help="File to write; left out: stdout.")] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="One conversation, to read instead of to import.")
+    ] = False,
     person: As = None,
 ) -> None:
     """Write conversations in monGARS' own format, as `conversations import` reads it."""
     from mongars.cli.local import client_for
 
+    if markdown and not conversation_id:
+        raise Invalid("--markdown writes one conversation; say which.")
     with client_for(state_of(context), person) as client:
-        chosen = (
-            [client.ask("GET", f"/conversations/{conversation_id}")]
-            if conversation_id
-            else list(client.every("/conversations", limit=100))
-        )
-        exported = [_exported(client, conversation) for conversation in chosen]
-    document = {"format": "mongars", "conversations": exported}
-    text = json.dumps(document, ensure_ascii=False, indent=2)
+        if markdown:
+            address = f"/conversations/{conversation_id}/export"
+            text = client.fetch(address, format="markdown").decode()
+        else:
+            text = _exported(client, conversation_id)
     if to is None:
         print(text)
     else:
         to.write_text(text + "\n")
-        print(f"{len(exported)} conversations are in {to}.", file=sys.stderr)
+        print(f"Written to {to}.", file=sys.stderr)
 
 
-def _exported(client: "Client", conversation: dict[str, Any]) -> dict[str, Any]:
-    messages = client.every(f"/conversations/{conversation['id']}/messages", limit=100)
-    return {
-        "title": conversation["title"],
-        "messages": [
-            {
-                "role": message["role"],
-                "text": message["text"],
-                "at": message["at"],
-                "external_id": message["id"],
-            }
-            for message in messages
-        ],
-    }
+def _exported(client: "Client", conversation_id: str | None) -> str:
+    """One conversation or all, archived ones too, each with its whole tree of messages."""
+    ids = [conversation_id] if conversation_id else _all_ids(client)
+    documents = [client.ask("GET", f"/conversations/{one}/export") for one in ids]
+    together = [one for document in documents for one in document["conversations"]]
+    whole = {**(documents[0] if documents else {"format": "mongars"}), "conversations": together}
+    return json.dumps(whole, ensure_ascii=False, indent=2)
+
+
+def _all_ids(client: "Client") -> list[str]:
+    return [
+        conversation["id"]
+        for archived in (False, True)
+        for conversation in client.every("/conversations", limit=100, archived=archived)
+    ]
 
 
 @app.command("import")

@@ -1,6 +1,7 @@
 """Talking from the command line, as real processes, with a server and without one."""
 
 import asyncio
+import codecs
 import contextlib
 import json
 import os
@@ -78,6 +79,15 @@ def test_a_conversation_goes_on_and_a_pipe_begins_a_new_one(data: Path) -> None:
     assert said == ["one", "two"]
 
 
+def test_a_conversation_can_be_written_out_to_be_read(data: Path) -> None:
+    with serving(data, "--only", "api"):
+        (done,) = events(mongars("chat", "--json", "[[say Bonjour]]", data=data))[-1:]
+        conversation = str(done["message"]["conversation_id"])  # type: ignore[index]
+        told = mongars("conversations", "export", conversation, "--markdown", data=data)
+    assert "Bonjour" in told.stdout
+    assert not told.stdout.startswith("{")
+
+
 def test_what_is_exported_can_be_brought_in_by_somebody_else(data: Path, tmp_path: Path) -> None:
     add(data, "paul")
     file = tmp_path / "out.json"
@@ -146,6 +156,7 @@ class Terminal:
             start_new_session=True,
         )
         os.close(theirs)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.shown = ""
 
     def type(self, text: str) -> None:
@@ -159,7 +170,7 @@ class Terminal:
             assert time.monotonic() < end, self.shown
             if select.select([self._ours], [], [], 0.1)[0]:
                 try:
-                    self.shown += os.read(self._ours, 65536).decode(errors="replace")
+                    self.shown += self._decoder.decode(os.read(self._ours, 65536))
                 except OSError:  # the other side is closed
                     assert seen(self.shown), self.shown
                     return
