@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
@@ -20,6 +21,18 @@ PREFIX = "/api/v1"
 OpenBody = Callable[[], AbstractAsyncContextManager[Body]]
 
 
+class Described(FastAPI):
+    """The application, which tells what its refusals look like too."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The description of every call."""
+        described = super().openapi()
+        schemas = described.setdefault("components", {}).setdefault("schemas", {})
+        for name, schema in problems.schemas().items():
+            schemas.setdefault(name, schema)
+        return described
+
+
 def create_app(settings: Settings, open_body: OpenBody | None = None) -> FastAPI:
     """The API. The body is opened by its lifespan; where it is open already, set `app.state.body`."""
 
@@ -32,7 +45,7 @@ def create_app(settings: Settings, open_body: OpenBody | None = None) -> FastAPI
             app.state.body = body
             yield
 
-    app = FastAPI(
+    app = Described(
         title="monGARS",
         version=__version__,
         summary="A personal AI that people run themselves.",
@@ -49,7 +62,8 @@ def create_app(settings: Settings, open_body: OpenBody | None = None) -> FastAPI
         module = importlib.import_module(f"{routes.__name__}.{found.name}")
         router: APIRouter = module.router
         assert issubclass(router.route_class, StrictRoute), f"{found.name}: route_class=StrictRoute"
-        app.include_router(router, prefix=getattr(module, "PREFIX", PREFIX))
+        prefix = getattr(module, "PREFIX", PREFIX)
+        app.include_router(router, prefix=prefix, responses=problems.answers(router.prefix))
     app.add_middleware(
         Border,
         hosts=(settings.api.host, *settings.api.allowed_hosts),

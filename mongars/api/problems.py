@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -27,6 +29,67 @@ from mongars.telemetry import LEVELS
 log = structlog.get_logger()
 
 URN = "urn:mongars:problem:"
+
+
+OPENAI_PREFIX = "/v1"
+
+
+class WrongField(BaseModel):
+    """A field that is not as it must be."""
+
+    loc: list[str | int]
+    msg: str
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457). Some problems carry more fields; `docs/problems.md` lists all."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="allow")
+
+    type: Annotated[str, Field(pattern=f"^{URN}[a-z0-9-]+$")]
+    """Never changes; the words may."""
+    title: str
+    status: int
+    detail: str
+    request_id: str | None
+    errors: list[WrongField]
+
+
+class ErrorTold(BaseModel):
+    """What went wrong, in OpenAI's words."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(BaseModel):
+    """What went wrong, in OpenAI's shape."""
+
+    error: ErrorTold
+
+
+def answers(prefix: str) -> dict[int | str, dict[str, Any]]:
+    """How every route of a router may refuse, for the description of the API."""
+    kind, name = "application/problem+json", Problem.__name__
+    if prefix == OPENAI_PREFIX:
+        kind, name = "application/json", OpenAIError.__name__
+    content = {kind: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+    return {
+        "4XX": {"description": "Refused", "content": content},
+        "5XX": {"description": "Not possible right now", "content": content},
+    }
+
+
+def schemas() -> dict[str, Any]:
+    """The schemas that `answers` names."""
+    _, made = models_json_schema(
+        [(Problem, "serialization"), (OpenAIError, "serialization")],
+        ref_template="#/components/schemas/{model}",
+    )
+    defined: dict[str, Any] = made["$defs"]
+    return defined
 
 
 def problem(fault: Fault, request_id: str | None = None) -> dict[str, Any]:

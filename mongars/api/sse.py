@@ -3,11 +3,15 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable
+from typing import Any
 
 from starlette.types import Send
 
 from mongars.api.departure import StreamWhileListening
 from mongars.cortex import Event
+
+EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+"""What a route that answers events says of them."""
 
 KEEP_ALIVE_S = 15.0
 """After how long a silence a comment is sent, in seconds, so that no proxy closes the stream."""

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from mongars.api.dependencies import BodyDep
 from mongars.api.security import prove
@@ -28,7 +29,7 @@ async def alive() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: {"content": {"application/json": {}}}})
 async def ready(body: BodyDep) -> Response:
     """Each part, and whether chats can be served: 503 while one that is needed is missing."""
     parts = {
@@ -78,7 +79,7 @@ def _model(body: Body) -> dict[str, Any]:
     }
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(
     request: Request, body: BodyDep, authorization: Annotated[str | None, Header()] = None
 ) -> Response:

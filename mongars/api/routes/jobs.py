@@ -4,13 +4,12 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any, Literal
 
-from fastapi import APIRouter
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Response
 
 from mongars.api.dependencies import BodyDep
 from mongars.api.security import Person
 from mongars.api.shapes import Page, Time, Told
-from mongars.api.sse import stream
+from mongars.api.sse import EVENTS, EventStream, stream
 from mongars.api.strict import StrictRoute
 from mongars.auth import Caller
 from mongars.database import SYSTEM, Owner
@@ -63,8 +62,8 @@ async def cancel_job(job_id: str, body: BodyDep, caller: Person) -> JobTold:
     return _told(await body.jobs.cancel(job_id, _owner(caller)), caller)
 
 
-@router.get("/jobs/{job_id}/events", response_class=StreamingResponse)
-async def watch_job(job_id: str, body: BodyDep, caller: Person) -> StreamingResponse:
+@router.get("/jobs/{job_id}/events", response_class=Response, responses=EVENTS)
+async def watch_job(job_id: str, body: BodyDep, caller: Person) -> EventStream:
     """A `job` event now and after every change; the stream ends with the job."""
     owner = _owner(caller)
     await body.jobs.get(job_id, owner)

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import StreamingResponse
 
 from mongars.api import sse
 from mongars.api import turn_shapes as shapes
@@ -22,7 +21,7 @@ async def get_turn(turn_id: str, body: BodyDep, caller: Reader) -> shapes.TurnTo
     return shapes.TurnTold.of(await body.cortex.turn(caller.id, turn_id))
 
 
-@router.get("/turns/{turn_id}/events", response_class=StreamingResponse)
+@router.get("/turns/{turn_id}/events", response_class=Response, responses=sse.EVENTS)
 async def follow_turn(
     turn_id: str,
     body: BodyDep,
