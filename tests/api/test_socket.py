@@ -220,12 +220,31 @@ async def test_the_page_gets_finished_blocks(address: str, alice: httpx.AsyncCli
         await socket.send(type="watch", render="html")
         await socket.send(type="say", message="**bold** words")
         frames = await socket.until("done")
-        block = await socket.next()
+        block = frames[-2]
         assert block["type"] == "block"
         assert block["index"] == 0
         assert block["upto"] == len(frames[-1]["message"]["text"])
         assert "<strong>bold</strong>" in block["html"]
         assert "seq" not in block
+
+
+async def test_words_said_again_after_a_cut_are_one_turn(
+    address: str, alice: httpx.AsyncClient
+) -> None:
+    said = {"message": "only once", "client_id": "c1"}
+    async with opened(address, alice) as socket:
+        await socket.send(type="say", idempotency_key="k1", **said)
+        first = (await socket.until("done"))[-1]
+    async with opened(address, alice) as socket:
+        await socket.send(type="say", idempotency_key="k1", **said)
+        again = await socket.until("done")
+        assert [one.get("client_id") for one in again if one["type"] == "started"] == ["c1"]
+        assert again[-1] == first
+        await socket.send(type="say", idempotency_key="k1", message="other words")
+        fault = (await socket.until("error"))[-1]
+        assert fault["problem"]["type"].endswith("idempotency-key-reused")
+    posted = await alice.post(f"{V1}/chat", json=said, headers={"idempotency-key": "k1"})
+    assert posted.json()["turn_id"] == first["turn_id"]
 
 
 async def test_who_leaves_stops_no_turn(address: str, alice: httpx.AsyncClient, body: Body) -> None:

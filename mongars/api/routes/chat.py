@@ -60,11 +60,15 @@ async def chat(
 
 def key_of(request: Request, asked: BaseModel | None, key: str | None) -> Key | None:
     """The key, with what came with it: path and body."""
+    return key_for(request.url.path, asked, key)
+
+
+def key_for(path: str, asked: BaseModel | None, key: str | None) -> Key | None:
+    """The key of what came to this path, or is as if it had come there."""
     if key is None:
         return None
     said = b"" if asked is None else orjson.dumps(asked.model_dump(), option=orjson.OPT_SORT_KEYS)
-    digest = hashlib.sha256(request.url.path.encode() + b"\n" + said)
-    return Key(key, digest.hexdigest())
+    return Key(key, hashlib.sha256(path.encode() + b"\n" + said).hexdigest())
 
 
 async def answered(request: Request, body: Body, turn: Turn) -> Response:

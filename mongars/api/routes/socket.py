@@ -14,6 +14,7 @@ from starlette.websockets import WebSocketDisconnect
 from mongars.api import turn_shapes as shapes
 from mongars.api.dependencies import body_of
 from mongars.api.problems import problem
+from mongars.api.routes.chat import key_for
 from mongars.api.shapes import Asked, Id
 from mongars.api.strict import StrictRoute, read_json
 from mongars.auth import Caller
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 router = APIRouter(tags=["chat"], route_class=StrictRoute)
 
 BAD_TICKET = 4401
+CHAT = "/api/v1/chat"
 MOST_FOLLOWED = 64
 """Turns that one socket follows at the same time."""
 
@@ -36,6 +38,8 @@ class SayFrame(shapes.ChatAsked):
 
     type: Literal["say"]
     render: Literal["html"] | None = None
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """As the header of `POST /chat`, and shared with it: said again after a cut, it is one turn."""
 
 
 class StopFrame(Asked):
@@ -157,6 +161,7 @@ class Connection:
             conversation_id=frame.conversation_id,
             options=shapes.options(frame.options),
             client_id=frame.client_id,
+            key=key_for(CHAT, _as_posted(frame), frame.idempotency_key),
         )
         render = frame.render or (self._watched.render if self._watched else None)
         self._follow(turn.id, 0, render)
@@ -199,11 +204,11 @@ class Connection:
         try:
             async with contextlib.aclosing(events):
                 async for event in events:
-                    if event.seq > after:
-                        await self._socket.send_text(event.json.decode())
-                    if rendering is not None:
-                        for block in rendering.blocks(event):
-                            await self._socket.send_text(block)
+                    blocks = rendering.blocks(event) if rendering else []
+                    told = [event.json.decode()] if event.seq > after else []
+                    # The last blocks come before the end: who hears it has the whole answer.
+                    for text in [*blocks, *told] if event.ends else [*told, *blocks]:
+                        await self._socket.send_text(text)
         except Fault as fault:
             await self._tell_fault(fault, None)
         except (WebSocketDisconnect, RuntimeError):  # it left
@@ -268,6 +273,12 @@ class Rendering:
     def _told(self, block: Block) -> str:
         frame = {"type": "block", "turn_id": self._turn_id, **vars(block)}
         return orjson.dumps(frame).decode()
+
+
+def _as_posted(frame: SayFrame) -> shapes.ChatAsked:
+    return shapes.ChatAsked.model_validate(
+        frame.model_dump(exclude={"type", "render", "idempotency_key"})
+    )
 
 
 def _read(message: Any) -> Any:
