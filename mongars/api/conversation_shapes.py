@@ -154,10 +154,14 @@ class PresetTold(Told):
 
 
 class ImportAsked(Asked):
-    """Conversations to bring in."""
+    """Conversations to bring in: a list of them under `conversations`, or a whole export."""
 
     format: Literal["mongars", "chatgpt", "openwebui"]
     conversations: list[Any]
+    presets: list[Any] | None = None
+    """Kept where their names are not taken."""
+    version: Literal[1] | None = None
+    exported_at: str | None = None
 
 
 class ImportTold(Told):

@@ -98,8 +98,11 @@ class Window:
         self._place = 0
 
 
-def conversations_in(window: Window) -> Iterator[Any]:
-    """Each conversation of a JSON text: of a list, or of the field `conversations` of an object."""
+def conversations_in(window: Window, others: dict[str, Any]) -> Iterator[Any]:
+    """Each conversation of a JSON text: of a list, or of the field `conversations` of an object.
+
+    The object's other fields are left in `others`.
+    """
     if window.peek() == "[":
         yield from _elements(window, "[", "]")
         return
@@ -109,7 +112,7 @@ def conversations_in(window: Window) -> Iterator[Any]:
             found = True
             yield from _elements(window, "[", "]")
         else:
-            window.value()
+            others[str(name)] = window.value()
     if not found:
         raise Invalid("the file holds no list of conversations")
 
@@ -147,6 +150,7 @@ class Archive:
     def __init__(self, file: IO[bytes], *, unpacked: int, entry: int) -> None:
         self.total = 0
         self.done = 0
+        self.others: dict[str, Any] = {}
         self._file = file
         self._unpacked = unpacked
         self._entry = entry
@@ -160,7 +164,7 @@ class Archive:
             return
         self.total = self._file.seek(0, 2)
         self._file.seek(0)
-        yield from conversations_in(Window(self._file, self._entry, self._read))
+        yield from conversations_in(Window(self._file, self._entry, self._read), self.others)
 
     def _read(self, size: int) -> None:
         self.done += size
@@ -173,7 +177,8 @@ class Archive:
                 self.total = sum(member.file_size for member in members)
                 for member in members:
                     with archive.open(member) as content:
-                        yield from conversations_in(Window(content, self._entry, self._read))
+                        window = Window(content, self._entry, self._read)
+                        yield from conversations_in(window, self.others)
         except (zipfile.BadZipFile, EOFError, zlib.error, struct.error) as error:
             raise Invalid("the zip file is damaged") from error
 

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from mongars.errors import Invalid
 from mongars.hippocampus.message import MessageState, Role
 
-MOST_TAGS = 20
+MOST_TAGS = 100
 
 
 def _in_utc(at: datetime) -> datetime:
@@ -99,15 +99,38 @@ class ConversationEntry(_Read):
         return f"said:{hashlib.sha256(orjson.dumps([self.title, said])).hexdigest()}"
 
 
+class PresetEntry(_Read):
+    """A preset."""
+
+    name: Annotated[Name, Field(min_length=1)]
+    model: Name | None = None
+    system_prompt: Text | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    id: Text | None = None
+    created_at: Moment | None = None
+
+
+def read_preset(given: Any) -> PresetEntry:
+    """A preset out of JSON. Raises `Invalid` as `read_entry`."""
+    try:
+        return PresetEntry.model_validate(given)
+    except ValidationError as error:
+        raise _wrong("preset", error) from error
+
+
+def _wrong(what: str, error: ValidationError) -> Invalid:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or what
+    why = str(first["msg"]).removeprefix("Value error, ")
+    return Invalid(f"{_plain(where)}: {why}")
+
+
 def read_entry(given: Any) -> ConversationEntry:
     """A conversation out of JSON. Raises `Invalid` that says what is wrong, never with its words."""
     try:
         entry = ConversationEntry.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "conversation"
-        why = str(first["msg"]).removeprefix("Value error, ")
-        raise Invalid(f"{_plain(where)}: {why}") from error
+        raise _wrong("conversation", error) from error
     try:
         for one in entry.messages:
             orjson.dumps(one.details)

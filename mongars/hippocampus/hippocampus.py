@@ -240,13 +240,16 @@ class Hippocampus:
 
     # In and out
 
-    async def bring_in(self, owner_id: str, form: str, entries: list[Any]) -> Imported:
-        """Bring conversations in. Raises `NotBuilt` for the formats that are not."""
+    async def bring_in(
+        self, owner_id: str, form: str, entries: list[Any], presets: list[Any] | None = None
+    ) -> Imported:
+        """Bring conversations and presets in. Raises `NotBuilt` for the formats that are not."""
         check_format(form)
         importer = Importer(self._database, owner_id)
         for one in entries:
             await importer.add(one)
         await importer.flush()
+        await importer.add_presets(presets)
         self._tell_list(owner_id)
         return importer.imported
 
@@ -361,6 +364,7 @@ class Hippocampus:
             if await importer.add(given):
                 await work.progress(archive.done, archive.total, "bytes")
         await importer.flush()
+        await importer.add_presets(archive.others.get("presets"))
         await work.progress(archive.done, archive.total, "bytes")
         if broke_off is None:
             return

@@ -1,5 +1,6 @@
 """Bringing conversations in: each one whole or not at all, the same one once."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -8,11 +9,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mongars.database import Database, Reading, Writing
-from mongars.errors import Invalid
+from mongars.errors import Conflict, Invalid
 from mongars.hippocampus import store
-from mongars.hippocampus.entry import ConversationEntry, MessageEntry, read_entry
+from mongars.hippocampus.entry import ConversationEntry, MessageEntry, read_entry, read_preset
 from mongars.hippocampus.erasing import erase
 from mongars.hippocampus.message import Conversation, Message
+from mongars.hippocampus.preset import Preset
+from mongars.hippocampus.preset import add as add_preset
 from mongars.hippocampus.tables import conversations, feedback, messages
 from mongars.ids import new_id, now
 
@@ -32,7 +35,7 @@ class Imported:
     skipped: list[dict[str, Any]] = field(default_factory=list)
     skipped_count: int = 0
 
-    def skip(self, index: int, why: str) -> None:
+    def skip(self, index: int | None, why: str) -> None:
         """Note an entry that did not come in."""
         self.skipped_count += 1
         if len(self.skipped) < TOLD_AT_MOST:
@@ -42,9 +45,14 @@ class Imported:
         """As it is answered."""
         return {
             "imported": {"conversations": self.conversations, "messages": self.messages},
-            "skipped": sorted(self.skipped, key=lambda one: int(one["index"])),
+            "skipped": sorted(self.skipped, key=_place),
             "skipped_count": self.skipped_count,
         }
+
+
+def _place(skipped: Mapping[str, Any]) -> int:
+    index = skipped["index"]
+    return -1 if index is None else int(index)
 
 
 class Importer:
@@ -72,6 +80,21 @@ class Importer:
             return False
         await self.flush()
         return True
+
+    async def add_presets(self, given: Any) -> None:
+        """Keep the presets whose names are not taken."""
+        for one in given if isinstance(given, list) else ():
+            try:
+                entry = read_preset(one)
+            except Invalid as fault:
+                self.imported.skip(None, f"a preset: {fault.detail}")
+                continue
+            made = Preset(
+                new_id(), entry.name, entry.model, entry.system_prompt, entry.temperature, now()
+            )
+            with contextlib.suppress(Conflict):
+                async with self._database.writing(self._owner_id) as w:
+                    await add_preset(w, self._owner_id, made)
 
     def broke_off(self, why: str) -> None:
         """Note that what follows cannot be read."""

@@ -200,29 +200,31 @@ async def search(
 
 
 def _holding(r: Reading, owner_id: str, folded: str, place: Place | None) -> sa.Select[Any]:
+    """One reading of all texts: no index helps to find a part of a word."""
     holds = sa.func.strpos if r.dialect == "postgresql" else sa.func.instr
     c, m = conversations.c, messages.c
     newest = (
-        sa.select(m.id)
-        .where(m.conversation_id == c.id, m.owner_id == owner_id, holds(m.folded, folded) > 0)
-        .order_by(m.id.desc())
-        .limit(1)
-        .scalar_subquery()
+        sa.select(m.conversation_id, sa.func.max(m.id).label("hit"))
+        .where(m.owner_id == owner_id, holds(m.folded, folded) > 0)
+        .group_by(m.conversation_id)
+        .subquery()
     )
-    every = sa.select(*store.SHOWN_CONVERSATION, c.title_folded, newest.label("hit")).where(
-        c.owner_id == owner_id, c.deleted_at.is_(None), c.temporary.is_(False)
+    found = (
+        sa.select(*store.SHOWN_CONVERSATION, newest.c.hit)
+        .outerjoin(newest, newest.c.conversation_id == c.id)
+        .where(
+            c.owner_id == owner_id,
+            c.deleted_at.is_(None),
+            c.temporary.is_(False),
+            sa.or_(newest.c.hit.is_not(None), holds(c.title_folded, folded) > 0),
+        )
     )
     if place is not None:
-        every = every.where(
+        found = found.where(
             sa.tuple_(c.updated_at, c.id)
             < sa.tuple_(sa.literal(place.updated_at, UtcTime), sa.literal(place.id, sa.String))
         )
-    found = every.subquery()
-    return (
-        sa.select(found)
-        .where(sa.or_(found.c.hit.is_not(None), holds(found.c.title_folded, folded) > 0))
-        .order_by(found.c.updated_at.desc(), found.c.id.desc())
-    )
+    return found.order_by(c.updated_at.desc(), c.id.desc())
 
 
 async def _texts(r: Reading, owner_id: str, ids: Sequence[str]) -> dict[str, Message]:
@@ -239,7 +241,6 @@ async def _texts(r: Reading, owner_id: str, ids: Sequence[str]) -> dict[str, Mes
 def _hit(row: sa.Row[Any], texts: dict[str, Message], folded: str) -> Hit:
     values = dict(row._mapping)
     message_id = values.pop("hit")
-    del values["title_folded"]
     found = Conversation(**{**values, "tags": tuple(values["tags"])})
     if message_id is None:
         return Hit(found, None, snippet(found.title or "", folded), found.updated_at)

@@ -58,7 +58,9 @@ async def import_conversations(request: Request, body: BodyDep, caller: Chatter)
     except ValidationError as error:
         faults = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
         raise RequestValidationError(faults) from error
-    imported = await body.hippocampus.bring_in(caller.id, asked.format, asked.conversations)
+    imported = await body.hippocampus.bring_in(
+        caller.id, asked.format, asked.conversations, asked.presets
+    )
     return JSONResponse(ImportTold.of(imported).model_dump(mode="json"))
 
 
@@ -93,7 +95,11 @@ async def export_all(body: BodyDep, caller: SignedIn) -> Enqueued:
     return Enqueued(job_id=await body.hippocampus.export_all(caller.id))
 
 
-@router.get("/me/exports/{job_id}", response_class=StreamingResponse)
+@router.get(
+    "/me/exports/{job_id}",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/json": {}}}},
+)
 async def download_export(job_id: str, body: BodyDep, caller: Reader) -> StreamingResponse:
     """The file that an export wrote; it lies ready for a day."""
     file, content = await body.hippocampus.exported(caller.id, job_id)
