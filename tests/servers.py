@@ -4,11 +4,12 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,6 +64,20 @@ class Postgres:
 
     superuser: str
     login: str
+    _start: Callable[[], subprocess.Popen[bytes]] | None = None
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, or start it again; skips where it is not ours."""
+        if self._start is None:
+            pytest.skip("not on this platform: the PostgreSQL server is not ours to stop")
+        self._process = self._start()
+
+    def stop(self) -> None:
+        """Stop it at once, whoever is connected."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(20)
 
     @classmethod
     @contextlib.contextmanager
@@ -106,38 +121,31 @@ class Postgres:
             env=environment,
             cwd=base,
         )
-        process = subprocess.Popen(
-            [
-                *step_down,
-                programs / "postgres",
-                "-D",
-                data,
-                "-p",
-                str(port),
-                "-k",
-                base,
-                "-h",
-                "127.0.0.1",
-                "-F",
-                "-c",
-                "max_connections=200",
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            cwd=base,
+        command = [*step_down, programs / "postgres", "-D", data, "-p", str(port), "-k", base]
+        command += ["-h", "127.0.0.1", "-F", "-c", "max_connections=200"]
+
+        def start() -> subprocess.Popen[bytes]:
+            process = subprocess.Popen(
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                cwd=base,
+            )
+            wait_for_port(port, process)
+            return process
+
+        server = cls(
+            f"postgresql://postgres@127.0.0.1:{port}",
+            f"postgresql://{LOGIN}:{SECRET}@127.0.0.1:{port}",
+            start,
         )
         try:
-            wait_for_port(port, process)
-            server = cls(
-                f"postgresql://postgres@127.0.0.1:{port}",
-                f"postgresql://{LOGIN}:{SECRET}@127.0.0.1:{port}",
-            )
+            server.start()
             server.execute(f"CREATE ROLE {LOGIN} LOGIN CREATEROLE PASSWORD '{SECRET}'")
             yield server
         finally:
-            process.terminate()
-            process.wait(20)
+            server.stop()
             shutil.rmtree(base, ignore_errors=True)
 
     def execute(self, statement: str) -> None:

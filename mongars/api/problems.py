@@ -1,6 +1,7 @@
 """Faults as problem documents (RFC 9457), and as errors in OpenAI's shape under `/v1`."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -29,6 +30,8 @@ from mongars.telemetry import LEVELS
 log = structlog.get_logger()
 
 URN = "urn:mongars:problem:"
+_ERROR_CODE = re.compile(r"\A[a-z_]{1,60}\Z")
+"""An error code of OAuth 2; a provider may send anything in its place, and the browser with it."""
 
 
 OPENAI_PREFIX = "/v1"
@@ -111,7 +114,8 @@ def _headers(fault: Fault) -> dict[str, str]:
         headers["Retry-After"] = str(max(1, math.ceil(fault.retry_after_s)))
     if isinstance(fault, Unproven):
         error = fault.extra.get("error")
-        headers["WWW-Authenticate"] = f'Bearer error="{error}"' if error else "Bearer"
+        known = isinstance(error, str) and _ERROR_CODE.match(error)
+        headers["WWW-Authenticate"] = f'Bearer error="{error}"' if known else "Bearer"
     return headers
 
 

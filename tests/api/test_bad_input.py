@@ -283,3 +283,12 @@ async def test_two_hosts_in_one_request_are_refused(alice: httpx.AsyncClient) ->
     hosts = [(b"host", b"evil.example"), (b"host", b"localhost")]
     told = check(await alice.get("/api/v1/me", headers=hosts), "two hosts")
     assert told["type"] == "urn:mongars:problem:host-not-allowed"
+
+
+@pytest.mark.parametrize("error", ["%0d%0aSet-Cookie:x=1", "%22,x=%22", "%F1%B9%8D%87", "a b"])
+async def test_what_a_provider_sends_stays_out_of_headers(
+    client: httpx.AsyncClient, error: str
+) -> None:
+    answered = await client.get(f"/api/v1/auth/oidc/callback?state=x&error={error}")
+    check(answered, error)
+    assert answered.headers["www-authenticate"] == "Bearer"
