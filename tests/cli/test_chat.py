@@ -12,12 +12,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from mongars.cli.local import auth_of
 from mongars.cli.state import State
-from tests.cli.running import PASSWORD, PROGRAM, environment, mongars, serving
+from tests.cli.running import PASSWORD, PROGRAM, Served, environment, mongars, serving
 
 pytestmark = pytest.mark.slow
 
@@ -34,111 +36,120 @@ def add(data: Path, name: str) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A data directory with one person."""
+    """A data directory with one person, and no server over it."""
     add(tmp_path / "data", "marie")
     return tmp_path / "data"
 
 
-def events(told: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One server for the tests that only need some server; each test brings its own people."""
+    data = tmp_path_factory.mktemp("served") / "data"
+    add(data, "somebody")
+    with serving(data, "--only", "api") as running:
+        yield running
+
+
+def events(told: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     """What `--json` printed."""
     assert told.returncode == 0, told.stderr
     return [json.loads(line) for line in told.stdout.splitlines()]
 
 
-def test_a_pipe_gets_the_answer_and_nothing_else(data: Path) -> None:
-    told = mongars("chat", data=data, said="hello")
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.strip()
-    assert "\x1b" not in told.stdout
-    assert told.stderr == ""
+def test_without_a_server_a_pipe_gets_the_answer_and_nothing_else(data: Path) -> None:
+    (data / "server.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": ended_pid()}))
+    told = mongars("chat", data=data, said="[[say one **two**]]")
+    assert (told.returncode, told.stdout, told.stderr) == (0, "one **two**\n", "")
 
 
-def test_without_a_server_and_with_one_the_same_is_said(data: Path) -> None:
-    alone = events(mongars("chat", "--json", "hello", data=data))
-    with serving(data, "--only", "api"):
-        served = events(mongars("chat", "--json", "hello", data=data))
-    assert [one["type"] for one in (alone[-1], served[-1])] == ["done", "done"]
-    assert alone[-1]["message"]["text"] == served[-1]["message"]["text"]  # type: ignore[index]
-    assert [one["seq"] for one in served] == list(range(1, len(served) + 1))
+def ended_pid() -> int:
+    """The id of a process that has ended, as a killed server leaves it behind."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    return ended.pid
 
 
-def test_a_conversation_goes_on_and_a_pipe_begins_a_new_one(data: Path) -> None:
-    with serving(data, "--only", "api"):
-        first = events(mongars("chat", "--json", "one", data=data))
-        conversation = str(first[-1]["message"]["conversation_id"])  # type: ignore[index]
-        mongars("chat", "--conversation", conversation, "two", data=data)
-        mongars("chat", "three", data=data)
-        told = mongars("conversations", "list", "--json", data=data)
-        exported = mongars("conversations", "export", conversation, data=data)
-    assert len(json.loads(told.stdout)["items"]) == 2
-    document = json.loads(exported.stdout)
-    assert document["format"] == "mongars"
-    said = [
-        one["text"] for one in document["conversations"][0]["messages"] if one["role"] == "user"
-    ]
-    assert said == ["one", "two"]
+def test_a_running_server_is_talked_through_and_a_conversation_goes_on(served: Served) -> None:
+    add(served.data, "ada")
+    first = events(mongars("chat", "--as", "ada", "--json", "one", data=served.data))
+    assert [one["seq"] for one in first] == list(range(1, len(first) + 1))
+    conversation = first[-1]["message"]["conversation_id"]
+    told = mongars("chat", "--as", "ada", "-c", conversation, "[[say B]]", data=served.data)
+    assert (told.returncode, told.stdout) == (0, "B\n")
+    mongars("chat", "--as", "ada", "a new one", data=served.data)
+    listed = mongars("conversations", "list", "--json", "--as", "ada", data=served.data)
+    assert len(json.loads(listed.stdout)["items"]) == 2
+    export = ("conversations", "export", conversation, "--as", "ada")
+    document = json.loads(mongars(*export, data=served.data).stdout)
+    (exported,) = document["conversations"]
+    assert [one["text"] for one in exported["messages"]] == ["one", "one", "[[say B]]", "B"]
+    readable = mongars(*export, "--markdown", data=served.data).stdout
+    assert "[[say B]]" in readable
+    assert not readable.startswith("{")
 
 
-def test_a_conversation_can_be_written_out_to_be_read(data: Path) -> None:
-    with serving(data, "--only", "api"):
-        (done,) = events(mongars("chat", "--json", "[[say Bonjour]]", data=data))[-1:]
-        conversation = str(done["message"]["conversation_id"])  # type: ignore[index]
-        told = mongars("conversations", "export", conversation, "--markdown", data=data)
-    assert "Bonjour" in told.stdout
-    assert not told.stdout.startswith("{")
-
-
-def test_what_is_exported_can_be_brought_in_by_somebody_else(data: Path, tmp_path: Path) -> None:
-    add(data, "paul")
+def test_what_is_exported_can_be_brought_in_by_somebody_else_once(
+    served: Served, tmp_path: Path
+) -> None:
+    add(served.data, "eva")
+    add(served.data, "paul")
     file = tmp_path / "out.json"
-    with serving(data, "--only", "api"):
-        assert mongars("chat", "--as", "marie", "for paul", data=data).returncode == 0
-        out = mongars("conversations", "export", "--to", file, "--as", "marie", data=data)
-        assert out.returncode == 0, out.stderr
-        imported = mongars("conversations", "import", file, "--as", "paul", "--json", data=data)
-        assert json.loads(imported.stdout)["imported"]["messages"] == 2
-        again = mongars("conversations", "import", file, "--as", "paul", "--json", data=data)
-        assert json.loads(again.stdout)["imported"]["messages"] == 0
-        removed = mongars("conversations", "list", "--json", "--as", "paul", data=data)
-        (brought,) = json.loads(removed.stdout)["items"]
-        gone = mongars("conversations", "rm", brought["id"], "--yes", "--as", "paul", data=data)
-        assert gone.returncode == 0, gone.stderr
-        not_his = mongars("chat", "--as", "paul", "-c", "nobodys", "x", data=data)
-    assert not_his.returncode == 1
+    events(mongars("chat", "--as", "eva", "--json", "for paul", data=served.data))
+    out = mongars("conversations", "export", "--to", file, "--as", "eva", data=served.data)
+    assert out.returncode == 0, out.stderr
     assert file.stat().st_mode & 0o777 == 0o600
+    for messages in (2, 0):  # the second time they are there already
+        told = mongars("conversations", "import", file, "--as", "paul", "--json", data=served.data)
+        assert json.loads(told.stdout)["imported"]["messages"] == messages
+    listed = mongars("conversations", "list", "--json", "--as", "paul", data=served.data)
+    (brought,) = json.loads(listed.stdout)["items"]
+    gone = mongars("conversations", "rm", brought["id"], "--yes", "--as", "paul", data=served.data)
+    assert gone.returncode == 0, gone.stderr
+    not_his = mongars("chat", "--as", "paul", "-c", brought["id"], "x", data=served.data)
+    assert not_his.returncode == 1
 
 
-def test_who_is_talking_must_be_clear(data: Path, tmp_path: Path) -> None:
+def test_who_is_talking_must_be_clear(served: Served, tmp_path: Path) -> None:
     nobody = mongars("chat", "hello", data=tmp_path / "empty")
     assert nobody.returncode == 3
     assert "users add" in nobody.stderr
-    assert mongars("chat", "--as", "nobody", "hello", data=data).returncode == 1
-    add(data, "paul")
-    unclear = mongars("chat", "hello", data=data)
+    add(served.data, "lea")
+    assert mongars("chat", "--as", "nobody", "hello", data=served.data).returncode == 1
+    unclear = mongars("chat", "hello", data=served.data)
     assert unclear.returncode == 2
-    assert "marie" in unclear.stderr
-    assert "paul" in unclear.stderr
-    assert mongars("chat", data=data, said="   ").returncode == 2
+    assert "lea" in unclear.stderr
+    assert "somebody" in unclear.stderr
+    assert mongars("chat", data=served.data, said="   ").returncode == 2
 
 
-def test_a_server_that_was_killed_is_not_taken_for_a_running_one(data: Path) -> None:
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    (data / "server.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": ended.pid}))
-    assert mongars("chat", "hello", data=data).returncode == 0
+def test_a_failed_answer_is_a_fault_with_the_words_that_came(served: Served) -> None:
+    add(served.data, "tom")
+    told = mongars("chat", "--as", "tom", "[[words 9]] [[fail 2]]", data=served.data)
+    assert told.returncode == 1
+    assert told.stdout.startswith("word1 word2")
+    assert told.stderr.startswith("mongars: ")
 
 
-def test_a_key_works_until_it_is_removed(data: Path) -> None:
-    import httpx
+def test_a_key_works_until_it_is_removed(served: Served) -> None:
+    add(served.data, "kim")
+    own = ("--as", "kim")
+    made = json.loads(mongars("keys", "create", "script", "--json", *own, data=served.data).stdout)
+    assert made["key"].startswith("mg_")
+    head = {"authorization": f"Bearer {made['key']}"}
+    assert httpx.get(f"{served.url}/api/v1/me", headers=head).status_code == 200
+    assert made["id"] in mongars("keys", "list", *own, data=served.data).stdout
+    assert mongars("keys", "rm", made["id"], *own, data=served.data).returncode == 0
+    assert httpx.get(f"{served.url}/api/v1/me", headers=head).status_code == 401
 
-    with serving(data, "--only", "api") as served:
-        made = json.loads(mongars("keys", "create", "script", "--json", data=data).stdout)
-        assert made["key"].startswith("mg_")
-        head = {"authorization": f"Bearer {made['key']}"}
-        assert httpx.get(f"{served.url}/api/v1/me", headers=head).status_code == 200
-        assert made["id"] in mongars("keys", "list", data=data).stdout
-        assert mongars("keys", "rm", made["id"], data=data).returncode == 0
-        assert httpx.get(f"{served.url}/api/v1/me", headers=head).status_code == 401
+
+def test_a_command_leaves_no_open_session_behind(served: Served) -> None:
+    add(served.data, "zoe")
+    events(mongars("chat", "--as", "zoe", "--json", "hello", data=served.data))
+    form = {"grant_type": "password", "username": "zoe", "password": PASSWORD}
+    token = httpx.post(f"{served.url}/api/v1/token", data=form).json()["access_token"]
+    head = {"authorization": f"Bearer {token}"}
+    sessions = httpx.get(f"{served.url}/api/v1/me/sessions", headers=head).json()["items"]
+    assert len(sessions) == 1
 
 
 class Terminal:
@@ -197,30 +208,26 @@ def terminal_at(data: Path, *arguments: str) -> Iterator[Terminal]:
         terminal.close()
 
 
-def test_a_talk_on_a_terminal(data: Path) -> None:
-    with serving(data, "--only", "api"), terminal_at(data) as terminal:
-        terminal.type("hello\n")
+def test_on_a_terminal_one_talks_stops_and_goes_on(served: Served) -> None:
+    add(served.data, "max")
+    with terminal_at(served.data, "--as", "max") as terminal:
+        terminal.type("[[say gargantua pantagruel]] [[hold]]\n")
+        terminal.until(lambda shown: shown.count("gargantua") > 1)
+        os.kill(terminal.process.pid, signal.SIGINT)
         terminal.until(lambda shown: shown.count("›") >= 2)
+        terminal.type("[[fail 0]]\n")
+        terminal.until(lambda shown: "mongars: " in shown and shown.count("›") >= 3)
         terminal.type("/new\n")
         terminal.until(lambda shown: "A new conversation." in shown)
-        terminal.type("[[fail 0]]\n")
-        terminal.until(lambda shown: shown.count("›") >= 4)
-        terminal.type("/quit\n")
+        terminal.type("\x04")
         assert terminal.ended() == 0
     assert "Traceback" not in terminal.shown
-
-
-def test_ctrl_c_stops_the_answer_and_the_talk_goes_on(data: Path) -> None:
-    with serving(data, "--only", "api"):
-        with terminal_at(data) as terminal:
-            terminal.type("[[say gargantua pantagruel]] [[hold]]\n")
-            terminal.until(lambda shown: shown.count("gargantua") > 1)
-            os.kill(terminal.process.pid, signal.SIGINT)
-            terminal.until(lambda shown: shown.count("›") >= 2)
-            terminal.type("\x04")
-            assert terminal.ended() == 0
-        told = mongars("conversations", "export", data=data)
+    told = mongars("conversations", "export", "--as", "max", data=served.data)
     (conversation,) = json.loads(told.stdout)["conversations"]
-    assert [one["role"] for one in conversation["messages"]] == ["user", "assistant"]
-    assert conversation["messages"][1]["text"] == "gargantua"
-    assert "Traceback" not in terminal.shown
+    said = [one["text"] for one in conversation["messages"]]
+    assert said[1] == "gargantua"
+    assert said[2] == "[[fail 0]]"
+    with terminal_at(served.data, "--as", "max") as again:
+        assert "Going on with" in again.shown
+        again.type("/quit\n")
+        assert again.ended() == 0
