@@ -32,4 +32,6 @@ def fault_page(request: HttpRequest, fault: Fault, status: int) -> HttpResponse:
     """A whole page for a fault."""
     title, advice = words(fault)
     told: dict[str, Any] = {"title": title, "advice": advice, "detail": fault.detail}
+    if isinstance(fault, Missing):
+        del told["detail"]  # the advice says the same, in the reader's language
     return render(request, "error.html", told | {"status": status}, status=status)

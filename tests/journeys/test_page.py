@@ -69,7 +69,7 @@ async def test_from_the_first_start_to_signing_out(
         async with watched(chrome, base) as eyes:
             page = eyes.page
             await page.goto("/")
-            await expect(page).to_have_url(re.compile("/login"))
+            await expect(page).to_have_url(re.compile("/setup"))
             await set_up(page, data)
 
             await say(page, "**Hello** there, 👋 you")
@@ -113,30 +113,31 @@ async def test_two_devices_a_reload_and_another_answer(chrome: Browser, tmp_path
                 await two.page.click("#list a")
                 await expect(two.page.locator(LAST)).to_contain_text("word20 ")
                 for page in (one.page, two.page):
-                    await expect(page.locator(f"{LAST} footer")).to_be_visible()
+                    await expect(page.locator(f"{LAST} footer")).to_be_visible(timeout=20_000)
                     await expect(page.locator(f"{LAST} .answer")).to_contain_text("word60")
                     await expect(page.locator(".assistant")).to_have_count(1)
             whole_text = " ".join(f"word{place}" for place in range(1, 61))
             assert (await one.page.locator(f"{LAST} .answer").inner_text()).strip() == whole_text
             await one.page.get_by_role("button", name="Answer again").click()
             await expect(one.page.locator(LAST)).to_contain_text("word3")
-            await expect(one.page.locator(f"{LAST} footer")).to_be_visible()
+            await expect(one.page.locator(f"{LAST} footer")).to_be_visible(timeout=20_000)
             await expect(one.page.locator(".assistant")).to_have_count(1)
 
 
 async def test_a_killed_server_loses_nothing_and_the_page_comes_back(
     chrome: Browser, tmp_path: Path
 ) -> None:
-    with serving(tmp_path) as served:
+    lease = {"MONGARS_CORTEX__LEASE_S": "2"}
+    with serving(tmp_path, **lease) as served:
         async with watched(chrome, served.url) as eyes:
             await set_up(eyes.page, tmp_path)
-            await say(eyes.page, "[[words 400]] [[delay 20ms]]")
+            await say(eyes.page, "[[words 200]] [[delay 20ms]]")
             await expect(eyes.page.locator(LAST)).to_contain_text("word20 ")
             served.process.kill()
             await asyncio.to_thread(served.process.wait, 10)
             await expect(eyes.page.locator("#said")).to_contain_text("econnect")
             port = served.url.rsplit(":", 1)[1]
-            with serving(tmp_path, "--port", port):
+            with serving(tmp_path, "--port", port, **lease):
                 await expect(eyes.page.locator(f"{LAST} footer")).to_be_visible(timeout=30_000)
                 await eyes.page.reload()
                 await expect(eyes.page.locator(".person")).to_have_count(1)

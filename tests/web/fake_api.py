@@ -77,6 +77,7 @@ class FakeApi:
                 Route(f"{v1}/conversations/{{id}}", self.one, methods=["GET", "PATCH", "DELETE"]),
                 Route(f"{v1}/conversations/{{id}}/messages", self.said),
                 Route(f"{v1}/conversations/{{id}}/restore", self.restore, methods=["POST"]),
+                Route(f"{v1}/messages/{{id}}", self.message),
                 Route(f"{v1}/chat", self.chat, methods=["POST"]),
                 Route(f"{v1}/ws/ticket", self.ticket, methods=["POST"]),
                 Route("/readyz", self.ready),
@@ -192,7 +193,18 @@ class FakeApi:
             return problem(401, "unproven")
         if request.path_params["id"] not in self.conversations:
             return problem(404, "missing")
-        return JSONResponse({"items": self.messages[request.path_params["id"]], "next": None})
+        found = self.messages[request.path_params["id"]]
+        before = request.query_params["before"]
+        until = next(place for place, one in enumerate(found) if one["id"] == before)
+        start = max(0, until - int(request.query_params["limit"]))
+        following = found[start]["id"] if start else None
+        return JSONResponse({"items": found[start:until], "next": following})
+
+    async def message(self, request: Request) -> Response:
+        if self._who(request) is None:
+            return problem(401, "unproven")
+        everything = [one for talk in self.messages.values() for one in talk]
+        return JSONResponse(next(m for m in everything if m["id"] == request.path_params["id"]))
 
     def _say(self, asked: dict[str, Any]) -> str:
         chosen = asked.get("conversation_id")
@@ -213,8 +225,10 @@ class FakeApi:
             "at": rfc3339(now()),
             "state": state,
             "model": "starter" if role == "assistant" else None,
+            "details": {"usage": {"completion_tokens": 12}, "timing": {"total_ms": 1900}},
         }
         self.messages[chosen].append(message)
+        self.conversations[chosen]["active_leaf_id"] = message["id"]
         return message
 
     async def chat(self, request: Request) -> Response:

@@ -29,6 +29,27 @@ async def test_what_people_and_models_write_never_becomes_markup(
     assert 'src="https' not in page
 
 
+async def test_a_long_conversation_shows_its_end_and_the_rest_on_demand(
+    ada: Browser, api: FakeApi
+) -> None:
+    where = await _say(ada, "the very first")
+    for place in range(120):
+        api._keep(where.removeprefix("/c/"), "user", f"number {place}.")
+    newest = (await ada.get(where)).text
+    assert "number 119." in newest
+    assert ">the very first</div>" not in newest
+    earlier = newest.split('href="')
+    link = next(one.split('"')[0] for one in earlier if "?before=" in one)
+    older = (await ada.get(link)).text
+    assert ">the very first</div>" in older
+    assert "number 119." not in older
+
+
+async def test_how_an_answer_was_made_is_one_click_away(ada: Browser) -> None:
+    page = (await ada.get(await _say(ada, "Hello"))).text
+    assert "12 tokens · 1.9 s" in page
+
+
 async def test_a_conversation_is_renamed(ada: Browser) -> None:
     where = await _say(ada, "Hello")
     await ada.send(f"{where}/rename", at=where, title="Rivers & <lakes>")

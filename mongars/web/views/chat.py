@@ -16,8 +16,8 @@ from mongars.errors import Fault, Missing
 from mongars.web.visit import Visit, page
 
 LISTED = "200"
-SHOWN = 2_000
-"""Messages of one conversation that are put into the page."""
+SHOWN = "100"
+"""Messages that are put into the page at once; older ones are a click away."""
 WAYS = frozenset({"regenerate", "continue"})
 
 
@@ -36,11 +36,8 @@ async def conversation(visit: Visit, conversation_id: str) -> HttpResponse:
 async def _chat(visit: Visit, conversation_id: str | None) -> HttpResponse:
     told = await everywhere(visit, current=conversation_id)
     if conversation_id is not None:
-        chosen, messages = await asyncio.gather(
-            visit.call("GET", f"/conversations/{conversation_id}"),
-            _messages(visit, conversation_id),
-        )
-        told |= {"conversation": chosen, "messages": messages}
+        chosen = await visit.call("GET", f"/conversations/{conversation_id}")
+        told |= {"conversation": chosen} | await _messages(visit, chosen)
     told |= {"model": await _model(visit), "words": _words()}
     return render(visit.request, "chat.html", told)
 
@@ -48,8 +45,8 @@ async def _chat(visit: Visit, conversation_id: str | None) -> HttpResponse:
 @page("GET")
 async def messages(visit: Visit, conversation_id: str) -> HttpResponse:
     """The messages alone, for the script."""
-    shown = await _messages(visit, conversation_id)
-    return render(visit.request, "_messages.html", {"messages": shown})
+    chosen = await visit.call("GET", f"/conversations/{conversation_id}")
+    return render(visit.request, "_messages.html", await _messages(visit, chosen))
 
 
 @page("GET")
@@ -67,6 +64,7 @@ async def say(visit: Visit) -> HttpResponse:
     asked = {"message": message} | ({"conversation_id": chosen} if chosen else {})
     key = visit.request.POST.get("client_id", "")
     headers = {"idempotency-key": key} if key else {}
+    asked |= {"client_id": key} if key else {}
     told = await visit.call("POST", "/chat", json=asked, headers=headers, patient=True)
     return _went_on(visit, told)
 
@@ -133,27 +131,35 @@ async def everywhere(visit: Visit, current: str | None = None) -> dict[str, Any]
     }
 
 
-async def _messages(visit: Visit, conversation_id: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while len(found) < SHOWN:
-        query = {"limit": LISTED} | ({"cursor": cursor} if cursor else {})
-        part = await visit.call("GET", f"/conversations/{conversation_id}/messages", query=query)
-        found += part["items"]
-        cursor = part.get("next")
-        if cursor is None:
-            break
-    return await asyncio.to_thread(_rendered, found)
+async def _messages(visit: Visit, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The newest messages of the branch in view, or those before the one that the address names."""
+    path, leaf = f"/conversations/{chosen['id']}/messages", chosen["active_leaf_id"]
+    before = visit.request.GET.get("before")
+    if leaf is None:
+        return {"messages": [], "earlier": None}
+    part = await visit.call("GET", path, query={"limit": SHOWN, "before": before or leaf})
+    found = part["items"]
+    if not before:
+        found = [*found, await visit.call("GET", f"/messages/{leaf}")]
+    return {
+        "conversation": chosen,
+        "messages": await asyncio.to_thread(_rendered, found),
+        "earlier": part["next"],
+        "newest": not before,
+    }
 
 
 def _rendered(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Messages with their HTML; what a person wrote is shown as they wrote it."""
-    return [
-        message | {"html": mark_safe(to_html(message["text"]))}  # noqa: S308 sanitized by bouche
-        if message["role"] == "assistant"
-        else message
-        for message in found
-    ]
+    return [_answer(one) if one["role"] == "assistant" else one for one in found]
+
+
+def _answer(message: dict[str, Any]) -> dict[str, Any]:
+    took_ms = ((message.get("details") or {}).get("timing") or {}).get("total_ms")
+    return message | {
+        "html": mark_safe(to_html(message["text"])),  # noqa: S308 sanitized by bouche
+        "seconds": None if took_ms is None else round(took_ms / 1000, 1),
+    }
 
 
 async def _model(visit: Visit) -> dict[str, Any]:
