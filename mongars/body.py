@@ -15,6 +15,7 @@ from mongars.cache import TieredCache
 from mongars.cortex import Cortex
 from mongars.cortex import forget_person as forget_turns
 from mongars.database import Database, migrate
+from mongars.errors import NotConfigured
 from mongars.hippocampus import Hippocampus
 from mongars.hippocampus import forget_person as forget_conversations
 from mongars.jobs import Jobs
@@ -108,9 +109,15 @@ async def _plainly() -> AsyncGenerator[None]:
 
 
 def make_data_dir(data_dir: Path) -> None:
-    """The data directory, for its owner's eyes only."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    data_dir.chmod(0o700)
+    """The data directory, for its owner's eyes only. Raises `NotConfigured` when it cannot be."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data_dir.chmod(0o700)
+    except OSError as error:
+        raise NotConfigured(
+            f"The data directory {data_dir} cannot be used ({error.strerror}): it must be yours and"
+            " writable; choose another with --data DIR."
+        ) from error
 
 
 @contextlib.asynccontextmanager
@@ -120,10 +127,15 @@ async def _redis(settings: Settings) -> "AsyncGenerator[Redis | None]":
         return
     from redis.asyncio import Redis  # costs 20 MB and half a second, so only where it is configured
 
-    redis = Redis.from_url(
-        settings.redis.url.get_secret_value(),
-        socket_timeout=None,
-        socket_connect_timeout=settings.redis.timeout_s,
-    )
+    try:
+        redis = Redis.from_url(
+            settings.redis.url.get_secret_value(),
+            socket_timeout=None,
+            socket_connect_timeout=settings.redis.timeout_s,
+        )
+    except ValueError as error:
+        raise NotConfigured(
+            "MONGARS_REDIS__URL cannot be read; it looks like redis://:password@host:6379/0"
+        ) from error
     async with redis:
         yield redis

@@ -29,8 +29,9 @@ API_PATHS = ("/api/", "/v1/", "/.well-known/")
 API_EXACT = frozenset(
     {"/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/mcp", "/api", "/v1"}
 )
-GRACE_S = 8
-"""How long running requests may take to end after SIGTERM; the whole stop takes less than 10 s."""
+GRACE_S = 6
+"""How long running requests may take to end after SIGTERM: longer than turns may, and short enough
+that the whole stop takes less than 10 s on a busy machine."""
 
 
 HEAD_BYTES = 64 * 1024

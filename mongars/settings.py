@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -47,7 +47,7 @@ class ApiSettings(OrganSettings):
     host: str = "127.0.0.1"
     """Address to listen on; `0.0.0.0` opens it to the network."""
 
-    port: int = 8000
+    port: int = Field(default=8000, ge=1, le=65535)
     """Port to listen on."""
 
     root_path: str = ""
@@ -70,7 +70,7 @@ class WebSettings(OrganSettings):
     api_url: str | None = None
     """Base address of the API for `serve --only web`, as in `http://api:8000`."""
 
-    secret_key: str | None = None
+    secret_key: str | None = Field(default=None, repr=False)
     """Key that signs the page's cookies, shared by several web processes; made at first start."""
 
     session_days: int = 30
@@ -146,6 +146,8 @@ def load(data_dir: Path, environ: Mapping[str, str] = os.environ) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise NotConfigured(f"there is no setting {where}{_nearest(where)}") from error
         raise NotConfigured(f"setting {where}: {first['msg']}") from error
     except ValueError as error:
         raise NotConfigured(f"a setting in the environment cannot be read: {error}") from error
@@ -173,6 +175,15 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
         near = difflib.get_close_matches(plain, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else "; see docs/settings.md"
         raise NotConfigured(f"there is no setting {name}{hint}")
+
+
+def _nearest(where: str) -> str:
+    """What a name in `mongars.toml` was probably meant to be."""
+    known = [name.removeprefix(PREFIX).replace(BETWEEN, ".").lower() for name in names()]
+    if "." not in where:
+        known = list(Settings.model_fields)
+    near = difflib.get_close_matches(where, known, n=1)
+    return f"; did you mean {near[0]}?" if near else "; see docs/settings.md"
 
 
 def _with_files(environ: Mapping[str, str]) -> dict[str, str]:

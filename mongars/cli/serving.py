@@ -31,7 +31,9 @@ def serve(
     host: Annotated[
         str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Port.", show_default="8000")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port.", show_default="8000", min=1, max=65535)
+    ] = None,
     only: Annotated[Part | None, typer.Option(help="One part alone, for several machines.")] = None,
 ) -> None:
     """Serve API, page and background work; prints the address.

@@ -8,7 +8,14 @@ owner in the transaction (`SET LOCAL`), where row level security reads it; see `
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from typing import Any, Final, Literal, NewType
 
@@ -182,6 +189,12 @@ class Database:
                 await connection.commit()
                 return changed
 
+    @contextlib.contextmanager
+    def translating(self) -> Iterator[None]:
+        """For work on `engine`: what a database that is away raises becomes `Unavailable`."""
+        with _translated():
+            yield
+
     @property
     def engine(self) -> AsyncEngine:
         """The engine that writes, for migrations and backup."""
@@ -319,7 +332,7 @@ def _sqlite_engine(url: URL, settings: DatabaseSettings, *, size: int, begin: st
 
 
 @contextlib.contextmanager
-def _translated() -> Any:
+def _translated() -> Iterator[None]:
     """Foreign errors of a database that is away become `Unavailable`; wrong statements stay bugs."""
     try:
         yield

@@ -32,7 +32,7 @@ def newest() -> str:
 
 
 async def current(database: Database) -> str | None:
-    """The revision that the database is at; `None` when it is empty."""
+    """The revision that the database is at; `None` when it is empty. Raises `Unavailable`."""
 
     def told(connection: Connection) -> str | None:
         if not inspect(connection).has_table("alembic_version"):
@@ -40,19 +40,24 @@ async def current(database: Database) -> str | None:
         revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
         return None if revision is None else str(revision)
 
-    async with database.engine.connect() as connection:
-        return await connection.run_sync(told)
+    with database.translating():
+        async with database.engine.connect() as connection:
+            return await connection.run_sync(told)
 
 
 async def upgrade(database: Database, revision: str = "head") -> tuple[str | None, str | None]:
-    """Migrate up to `revision` in one transaction; returns the revision before and after."""
+    """Migrate up to `revision` in one transaction; returns the revision before and after.
+
+    Raises `Unavailable` when the database is away, busy or has no room.
+    """
     before = await current(database)
     if before == (newest() if revision == "head" else revision):
         return before, before
     from alembic import command
 
-    async with database.engine.begin() as connection:
-        await connection.run_sync(lambda sync: command.upgrade(_config(sync), revision))
+    with database.translating():
+        async with database.engine.begin() as connection:
+            await connection.run_sync(lambda sync: command.upgrade(_config(sync), revision))
     return before, await current(database)
 
 
