@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,8 @@ def list_(
     if as_json:
         output.as_json({"items": rows})
     else:
+        for row in rows:
+            row["updated_at"] = datetime.fromisoformat(row["updated_at"])
         output.table(rows, {"id": "id", "title": "title", "updated_at": "last changed"})
 
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -44,6 +45,8 @@ def _cell(value: Any) -> str:
 
     if isinstance(value, bool):
         return "yes" if value else ""
+    if isinstance(value, datetime):
+        return f"{value.astimezone():%Y-%m-%d %H:%M}"
     return "" if value is None else escape(str(value))
 
 
