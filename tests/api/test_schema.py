@@ -53,6 +53,13 @@ def operations(described: dict[str, Any]) -> list[Any]:
     return [one for one in found if (one.method.upper(), one.path) not in UNTOUCHED]
 
 
+def _part(part: Any) -> Any:
+    """A part of a form, whose value is text or bytes."""
+    if not isinstance(part, tuple):
+        return part
+    return tuple(str(one) if isinstance(one, int | float) else one for one in part)
+
+
 async def tried(client: httpx.AsyncClient, case: Any) -> None:
     """Ask, and compare the answer with what was promised."""
     from schemathesis.checks import not_a_server_error
@@ -66,6 +73,8 @@ async def tried(client: httpx.AsyncClient, case: Any) -> None:
         asked["data"] = content
     elif content is not None:
         asked["content"] = content
+    if files := asked.pop("files", None):
+        asked["files"] = [(name, _part(part)) for name, part in files]
     request = client.build_request(**asked)
     request.headers.update(client.headers)
     await request.aread()
