@@ -206,6 +206,7 @@ function end(turn, event) {
   cancelAnimationFrame(turn.frame);
   flush(turn);
   turns.delete(turn.id);
+  asked.add(turn.id); // nothing that comes late begins it anew
   turn.article.removeAttribute("aria-busy");
   const id = event.message?.id;
   if (id) {
@@ -219,10 +220,8 @@ function end(turn, event) {
   }
   showRunning();
   refreshList();
-  // An answer that was continued stands above already; one without blocks is still plain text.
-  const continued = id && messages.querySelector(`[data-id="${CSS.escape(id)}"]`);
-  if (continued || turn.tail.trim()) refreshMessages();
-  else if (id) turn.article.dataset.id = id;
+  if (id) turn.article.dataset.id = id;
+  if (turn.tail.trim()) refreshMessages(); // it came without blocks and is still plain text
   if (atEnd) toEnd();
 }
 
@@ -333,7 +332,6 @@ const on = {
 function heard(event) {
   if (event.type === "changed") {
     refreshList();
-    if (event.id === conversation && turns.size + said.size === 0) refreshMessages();
     return;
   }
   if (event.type === "error") {
@@ -388,7 +386,7 @@ async function connect() {
     tell(null);
     send({ type: "watch", ...(conversation && { conversation_id: conversation }), render: "html" });
     for (const turn of turns.values()) send({ type: "resume", turn_id: turn.id, after: turn.seq, render: "html" });
-    for (const [clientId, one] of said) one.waiting ? sayIt(clientId, one) : sayAgain(clientId, one);
+    for (const [clientId, one] of said) sayIt(clientId, one);
   });
   fresh.addEventListener("message", (frame) => heard(JSON.parse(frame.data)));
   fresh.addEventListener("close", () => {
@@ -404,7 +402,7 @@ function later() {
   else if (failures > 2) tell(words.without_socket);
   else if (failures > 1 || turns.size) tell(words.reconnecting);
   if (failures > 2) for (const [clientId, one] of said) sayAgain(clientId, one);
-  retry = setTimeout(connect, Math.min(15_000, 300 * 2 ** failures) * (0.75 + Math.random() / 2));
+  retry = setTimeout(connect, Math.min(5_000, 300 * 2 ** failures) * (0.75 + Math.random() / 2));
 }
 
 addEventListener("online", connect);
@@ -419,9 +417,12 @@ function newId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+/** Say it over the socket; said again with the same key after a cut, it is the same turn. */
 function sayIt(clientId, one) {
+  if (one.posting) return;
   one.waiting = !send({
-    type: "say", message: one.message, client_id: clientId, ...(conversation && { conversation_id: conversation }),
+    type: "say", message: one.message, client_id: clientId, idempotency_key: clientId,
+    ...(one.conversation && { conversation_id: one.conversation }),
   });
 }
 
@@ -430,7 +431,7 @@ async function sayAgain(clientId, one) {
   if (one.posting) return;
   one.posting = true;
   note(one.turn, words.waiting, { live: true });
-  const fields = { message: one.message, client_id: clientId, ...(conversation && { conversation_id: conversation }) };
+  const fields = { message: one.message, client_id: clientId, ...(one.conversation && { conversation_id: one.conversation }) };
   try {
     const told = await post(form.action, fields);
     said.delete(clientId);
@@ -455,7 +456,7 @@ function submit() {
   }
   tell(null);
   $("welcome")?.remove();
-  const one = { message, person: copy("person"), turn: openTurn(), waiting: false, posting: false };
+  const one = { message, conversation, person: copy("person"), turn: openTurn(), waiting: false, posting: false };
   one.person.querySelector(".words").textContent = message;
   messages.append(one.person, one.turn.article);
   const clientId = newId();
@@ -490,8 +491,7 @@ $("stop").addEventListener("click", () => {
 document.addEventListener("submit", (event) => {
   if (!event.target.matches("[data-again]")) return;
   event.preventDefault();
-  if (!event.target.action.endsWith("/continue")) event.target.closest(".message").remove();
-  else event.target.remove();
+  event.target.closest(".message").remove(); // what it said so far comes again, if it goes on
   post(event.target.action).catch((error) => {
     tell(error.message, true);
     refreshMessages();
@@ -516,6 +516,20 @@ function resize() {
 box.addEventListener("input", () => { keepDraft(); resize(); });
 if (box.value) keepDraft(); // written before this script was there
 box.value ||= localStorage.getItem(draftKey()) ?? "";
+
+messages.addEventListener("click", async (event) => {
+  const link = event.target.closest("[data-earlier]");
+  if (!link) return;
+  event.preventDefault();
+  const html = await part(link.dataset.earlier).catch(() => null);
+  if (html === null) return;
+  const height = scroller.scrollHeight;
+  const older = document.createElement("template");
+  older.innerHTML = html;
+  link.parentElement.replaceWith(older.content);
+  grown(messages);
+  scroller.scrollTop += scroller.scrollHeight - height;
+});
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy], [data-copy-code]");
