@@ -29,6 +29,10 @@ def _in_utc(at: datetime) -> datetime:
 def _storable(text: str) -> str:
     if "\x00" in text:
         raise ValueError("a text must not contain the character NUL")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a text must not contain half of a surrogate pair") from None
     return text
 
 

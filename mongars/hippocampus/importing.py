@@ -24,6 +24,10 @@ TOLD_AT_MOST: Final = 100
 TOGETHER: Final = 1000
 """About how many messages are brought in by one transaction."""
 ID_LENGTH: Final = 36
+"""The length of ids made here."""
+
+Numbered = tuple[int, ConversationEntry]
+"""An entry, and its place among those that were given."""
 
 
 @dataclass
@@ -106,8 +110,7 @@ class Importer:
             return
         came = Imported()
         async with self._database.writing(self._owner_id) as w:
-            for index, entry in self._waiting:
-                await _bring_in(w, self._owner_id, index, entry, came)
+            await _bring_in(w, self._owner_id, self._waiting, came)
         self._waiting, self._weight = [], 0
         self.imported.conversations += came.conversations
         self.imported.messages += came.messages
@@ -116,34 +119,99 @@ class Importer:
         self.imported.skipped_count += came.skipped_count - len(came.skipped)
 
 
-async def _bring_in(
+async def _bring_in(w: Writing, owner_id: str, batch: Sequence[Numbered], came: Imported) -> None:
+    """Write what is certainly new together, then look at the others one by one."""
+    seen = await _perhaps_known(w, owner_id, [entry for _, entry in batch])
+    fresh: list[Numbered] = []
+    others: list[Numbered] = []
+    for index, entry in batch:
+        marks = _marks(entry)
+        (others if marks & seen else fresh).append((index, entry))
+        seen |= marks
+    others += await _begin_all(w, owner_id, fresh, came)
+    for index, entry in sorted(others, key=lambda one: one[0]):
+        await _look_again(w, owner_id, index, entry, came)
+
+
+async def _look_again(
     w: Writing, owner_id: str, index: int, entry: ConversationEntry, came: Imported
 ) -> None:
+    """An entry that is here already, unless it only looks like one."""
     known = await _known(w, owner_id, entry)
     if known is None:
-        conversation_id = await _begin(w, owner_id, entry)
-        if conversation_id is not None:
-            placed = Placed(owner_id, conversation_id, {}, None)
-            await placed.add(w, entry.messages)
-            await placed.show(w, entry)
-            came.conversations += 1
-            came.messages += len(entry.messages)
-            return
-        known = await _known(w, owner_id, entry)  # somebody brought it in at this moment
-    added = 0 if known is None else await _grow(w, owner_id, known, entry)
+        if await _begin_all(w, owner_id, [(index, entry)], came):
+            came.skip(index, "is here already")
+        return
+    added = await _grow(w, owner_id, known, entry)
     came.messages += added
     if added == 0:
         came.skip(index, "is here already")
 
 
+def _marks(entry: ConversationEntry) -> set[str]:
+    """What an entry is known by: its key, and the ids that an export from here carries."""
+    first = entry.messages[0].external_id if entry.messages else None
+    ids = (one for one in (entry.external_id, first) if one is not None)
+    return {entry.key(), *(one for one in ids if len(one) == ID_LENGTH)}
+
+
+async def _perhaps_known(
+    r: Reading, owner_id: str, entries: Sequence[ConversationEntry]
+) -> set[str]:
+    """Those marks of the entries that something here bears."""
+    c, m = conversations.c, messages.c
+    marks = set().union(*(_marks(entry) for entry in entries))
+    ids = [one for one in marks if len(one) == ID_LENGTH]
+    keys = sa.select(c.import_key).where(c.owner_id == owner_id, c.import_key.in_(marks))
+    found = [row[0] for row in await r.all(keys)]
+    if ids:
+        for column, owner in ((c.id, c.owner_id), (m.id, m.owner_id)):
+            named = sa.select(column).where(owner == owner_id, column.in_(ids))
+            found += [row[0] for row in await r.all(named)]
+    return set(found)
+
+
+async def _begin_all(
+    w: Writing, owner_id: str, fresh: Sequence[Numbered], came: Imported
+) -> list[Numbered]:
+    """New conversations with their messages; those that another transaction began come back."""
+    rows: dict[str, Numbered] = {}
+    placed: list[Placed] = []
+    begun: list[dict[str, Any]] = []
+    for index, entry in fresh:
+        row = _row(owner_id, entry)
+        one = Placed(owner_id, row["id"])
+        one.add(entry.messages)
+        begun.append({**row, "active_leaf_id": one.leaf(entry)})
+        placed.append(one)
+        rows[row["id"]] = (index, entry)
+    if not begun:
+        return []
+    insert = postgresql.insert if w.dialect == "postgresql" else sqlite.insert
+    statement = insert(conversations).on_conflict_do_nothing().returning(conversations.c.id)
+    made = {row.id for row in (await w.execute(statement, begun)).all()}
+    await _write(w, [one for one in placed if one.conversation_id in made])
+    for id_ in made:
+        came.conversations += 1
+        came.messages += len(rows[id_][1].messages)
+    return [numbered for id_, numbered in rows.items() if id_ not in made]
+
+
+async def _write(w: Writing, placed: Sequence["Placed"]) -> None:
+    said = [row for one in placed for row in one.rows]
+    opinions = [row for one in placed for row in one.opinions]
+    if said:
+        await store.insert_messages(w, said)
+    if opinions:
+        await w.execute(sa.insert(feedback), opinions)
+
+
 async def _known(w: Writing, owner_id: str, entry: ConversationEntry) -> str | None:
     """The conversation that this entry already is: brought in before, or exported from here."""
     c, m = conversations.c, messages.c
-    own_ids = [entry.external_id] if entry.external_id is not None else []
-    matches = [c.import_key == entry.key(), *(c.id == one for one in own_ids)]
-    first = entry.messages[0].external_id if entry.messages else None
-    if first is not None and len(first) == ID_LENGTH:
-        matches.append(c.id.in_(sa.select(m.conversation_id).where(m.id == first)))
+    marks = _marks(entry)
+    holding = sa.select(m.conversation_id).where(m.id.in_(marks), m.owner_id == owner_id)
+    matches = [c.import_key == entry.key(), c.id.in_(marks), c.id.in_(holding)]
     rows = await w.all(
         sa.select(c.id, c.deleted_at).where(c.owner_id == owner_id, sa.or_(*matches))
     )
@@ -154,8 +222,8 @@ async def _known(w: Writing, owner_id: str, entry: ConversationEntry) -> str | N
     return None
 
 
-async def _begin(w: Writing, owner_id: str, entry: ConversationEntry) -> str | None:
-    """A new conversation; `None` when another transaction was quicker with the same one."""
+def _row(owner_id: str, entry: ConversationEntry) -> dict[str, Any]:
+    """The row of a new conversation."""
     last = max((one.at for one in entry.messages), default=now())
     begun = Conversation(
         id=new_id(),
@@ -172,45 +240,35 @@ async def _begin(w: Writing, owner_id: str, entry: ConversationEntry) -> str | N
         created_at=entry.created_at or min((one.at for one in entry.messages), default=last),
         updated_at=now() if entry.temporary else entry.updated_at or last,
     )
-    row = {
+    return {
         **store.conversation_row(begun),
         "import_key": entry.key(),
         "external_id": entry.external_id,
     }
-    insert = postgresql.insert if w.dialect == "postgresql" else sqlite.insert
-    statement = insert(conversations).values(**row).on_conflict_do_nothing()
-    made = await w.execute(statement.returning(conversations.c.id))
-    found = made.scalar()
-    return None if found is None else str(found)
 
 
 @dataclass
 class Placed:
-    """The messages of an entry that have their place in a conversation."""
+    """The messages of an entry, each with its place in a conversation."""
 
     owner_id: str
     conversation_id: str
-    ids: dict[str, str]
+    ids: dict[str, str] = field(default_factory=dict)
     """The message of each `external_id`."""
-    last: str | None
+    last: str | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    opinions: list[dict[str, Any]] = field(default_factory=list)
 
-    async def add(self, w: Writing, entries: Sequence[MessageEntry]) -> int:
-        """Add those that are not there; how many. Each follows its parent, else the one before."""
-        rows: list[dict[str, Any]] = []
-        opinions: list[dict[str, Any]] = []
+    def add(self, entries: Sequence[MessageEntry]) -> None:
+        """Place those that are not there. Each follows its parent, else the one before."""
         for one in entries:
             if one.external_id in self.ids:
                 self.last = self.ids[one.external_id or ""]
                 continue
             made = self._message(one)
-            rows.append(store.message_row(self.owner_id, made))
+            self.rows.append(store.message_row(self.owner_id, made))
             if one.feedback is not None:
-                opinions.append(_opinion(self.owner_id, made, one.feedback.model_dump()))
-        if rows:
-            await store.insert_messages(w, rows)
-        if opinions:
-            await w.execute(sa.insert(feedback), opinions)
-        return len(rows)
+                self.opinions.append(_opinion(self.owner_id, made, one.feedback.model_dump()))
 
     def _message(self, one: MessageEntry) -> Message:
         parent_id = self.last
@@ -234,11 +292,9 @@ class Placed:
         self.last = made.id
         return made
 
-    async def show(self, w: Writing, entry: ConversationEntry) -> None:
-        """Show the branch that the entry says, else the one of its last message."""
-        leaf = self.last if entry.active_leaf is None else self.ids[entry.active_leaf]
-        if leaf is not None:
-            await store.set_active_leaf(w, self.owner_id, self.conversation_id, leaf)
+    def leaf(self, entry: ConversationEntry) -> str | None:
+        """The end of the branch that the entry shows, else its last message."""
+        return self.last if entry.active_leaf is None else self.ids[entry.active_leaf]
 
 
 def _opinion(owner_id: str, made: Message, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,14 +306,16 @@ async def _grow(w: Writing, owner_id: str, conversation_id: str, entry: Conversa
 
     Only messages with an `external_id` can be told from those that are here.
     """
-    known = await _ids_of(w, owner_id, conversation_id)
     named = [one for one in entry.messages if one.external_id is not None]
-    if not named or all(one.external_id in known for one in named):
+    if not named:
         return 0
-    placed = Placed(owner_id, conversation_id, known, None)
-    added = await placed.add(w, named)
-    await placed.show(w, entry)
-    return added
+    placed = Placed(owner_id, conversation_id, await _ids_of(w, owner_id, conversation_id))
+    placed.add(named)
+    leaf = placed.leaf(entry)
+    if placed.rows and leaf is not None:
+        await _write(w, [placed])
+        await store.set_active_leaf(w, owner_id, conversation_id, leaf)
+    return len(placed.rows)
 
 
 async def _ids_of(r: Reading, owner_id: str, conversation_id: str) -> dict[str, str]:

@@ -66,10 +66,10 @@ async def test_only_what_was_asked_for_is_listed(world: World) -> None:
         assert await ids(tag=tag) == set()
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "!", "WzFd", "bnVsbA", "W3RydWUsIngiLCJ5Il0"])
-async def test_a_cursor_that_was_never_given_is_refused(world: World, cursor: str) -> None:
-    with pytest.raises(Invalid):
-        await world.organ.conversations(ANN, Filter(), cursor, 5)
+async def test_a_cursor_that_was_never_given_is_refused(world: World) -> None:
+    for cursor in ("", "x", "!", "WzFd", "bnVsbA", "W3RydWUsIngiLCJ5Il0"):
+        with pytest.raises(Invalid):
+            await world.organ.conversations(ANN, Filter(), cursor, 5)
 
 
 async def test_the_branch_in_view_is_told_in_parts_from_its_root(world: World) -> None:
@@ -151,13 +151,13 @@ async def test_words_are_found_whatever_their_case_and_accents(world: World) -> 
     assert rest.next is None
 
 
-@pytest.mark.parametrize(
-    ("words", "found"), [("100%", 1), ("a_b", 1), ("%", 1), ("_", 1), ("\\", 1), ("''", 0)]
-)
-async def test_wildcards_stand_for_themselves(world: World, words: str, found: int) -> None:
+async def test_wildcards_stand_for_themselves(world: World) -> None:
     await world.talk("100% of a_b \\ c")
     await world.talk("1000 of aXb")
-    assert len((await world.organ.search(ANN, words, None, 10)).items) == found
+    found = {}
+    for words in ("100%", "a_b", "%", "_", "\\", "''", "of"):
+        found[words] = len((await world.organ.search(ANN, words, None, 10)).items)
+    assert found == {"100%": 1, "a_b": 1, "%": 1, "_": 1, "\\": 1, "''": 0, "of": 2}
 
 
 async def test_nothing_is_found_for_nothing(world: World) -> None:
