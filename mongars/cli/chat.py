@@ -25,7 +25,7 @@ def chat(
     context: typer.Context,
     message: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MESSAGE]", help="What to say; left out: from a pipe, or a talk."),
+        typer.Argument(metavar="MESSAGE", help="What to say; left out: from a pipe, or a talk."),
     ] = None,
     person: As = None,
     conversation: Annotated[
