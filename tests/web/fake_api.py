@@ -39,6 +39,7 @@ class FakeApi:
     delay_s: float = 0.0
     expires_in: float = 600
     otp: str | None = None
+    starter: bool = True
     oidc_on: bool = False
     devices: list[str | None] = field(default_factory=list)
     people: dict[str, str] = field(default_factory=dict)
@@ -80,6 +81,7 @@ class FakeApi:
                 Route(f"{v1}/messages/{{id}}", self.message),
                 Route(f"{v1}/chat", self.chat, methods=["POST"]),
                 Route(f"{v1}/ws/ticket", self.ticket, methods=["POST"]),
+                Route(f"{v1}/models", self.models),
                 Route("/readyz", self.ready),
                 WebSocketRoute(f"{v1}/ws/chat", self.socket),
             ]
@@ -244,6 +246,20 @@ class FakeApi:
     async def ticket(self, request: Request) -> Response:
         name = self._who(request)
         return JSONResponse({"ticket": "t1"}) if name else problem(401, "unproven")
+
+    async def models(self, request: Request) -> Response:
+        one = {
+            "why_not": None,
+            "tight": False,
+            "parameters_b": 4.0,
+            "download_bytes": 2_500_000_000,
+        }
+        return JSONResponse(
+            {
+                "items": [{"in_use": True, "built_in": self.starter}],
+                "recommended": [one | {"name": "better-4b"}, one | {"name": "huge", "tight": True}],
+            }
+        )
 
     async def ready(self, request: Request) -> Response:
         return JSONResponse({"status": "ready", "parts": {"model": self.model}})

@@ -77,7 +77,11 @@ async def test_the_ticket_and_the_parts_are_for_the_script(ada: Browser) -> None
 
 
 async def test_the_state_of_the_model_is_said_on_the_empty_page(ada: Browser, api: FakeApi) -> None:
-    assert "small model that comes with monGARS" in (await ada.get("/")).text
+    page = (await ada.get("/")).text
+    assert "small model that comes with monGARS" in page
+    assert "mongars models pull better-4b" in page
+    api.starter = False
+    assert "small model" not in (await ada.get("/")).text
     api.model = {"state": "loading"}
     assert "The model is being loaded" in (await ada.get("/")).text
     api.model = {"state": "away", "detail": "Start Ollama."}

@@ -12,7 +12,7 @@ from django.utils.safestring import mark_safe
 from django.utils.translation import gettext as _
 
 from mongars.bouche import render as to_html
-from mongars.errors import Fault, Missing
+from mongars.errors import Fault, Missing, Unavailable
 from mongars.web.visit import Visit, page
 
 LISTED = "200"
@@ -39,6 +39,8 @@ async def _chat(visit: Visit, conversation_id: str | None) -> HttpResponse:
         chosen = await visit.call("GET", f"/conversations/{conversation_id}")
         told |= {"conversation": chosen} | await _messages(visit, chosen)
     told |= {"model": await _model(visit), "words": _words()}
+    if conversation_id is None and told["model"].get("backend") == "embedded":
+        told["starter"] = await _starter(visit)
     return render(visit.request, "chat.html", told)
 
 
@@ -169,6 +171,21 @@ async def _model(visit: Visit) -> dict[str, Any]:
     except Fault:
         return {"state": "away"}
     return told if isinstance(told, dict) else {"state": "away"}
+
+
+async def _starter(visit: Visit) -> dict[str, Any] | None:
+    """What to take instead of the model that came along, where that one answers."""
+    try:
+        told = await visit.call("GET", "/models")
+    except Unavailable:
+        return None
+    if not any(one["in_use"] and one["built_in"] for one in told["items"]):
+        return None
+    good = [one for one in told["recommended"] if one["why_not"] is None and not one["tight"]]
+    best = max(good, key=lambda one: float(one["parameters_b"]), default=None)
+    if best is None:
+        return {}
+    return {"name": best["name"], "gigabytes": round(best["download_bytes"] / 1e9, 1)}
 
 
 def _words() -> dict[str, str]:
