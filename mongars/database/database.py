@@ -348,6 +348,10 @@ def _translated() -> Iterator[None]:
         ) from error
 
 
+NOT_MIGRATED = frozenset({"42P01", "42703"})
+"""PostgreSQL knows no such table, no such column: it waits for `mongars migrate`."""
+
+
 def _fault(error: DBAPIError) -> Unavailable | None:
     origin = error.orig
     said = str(origin).lower()
@@ -359,6 +363,12 @@ def _fault(error: DBAPIError) -> Unavailable | None:
         )
     if "locked" in said or "deadlock" in said:
         return _busy()
+    if getattr(origin, "sqlstate", None) in NOT_MIGRATED:
+        return Unavailable(
+            "The database's schema is not today's; run `mongars migrate`.",
+            slug="database-unavailable",
+            retry_after_s=5,
+        )
     if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
         schema = "no such table" in said or "no such column" in said
         return None if schema else _away()

@@ -1,9 +1,11 @@
 """The database keeps what was committed, shows each owner their own, and fails plainly."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from mongars.bus import Bus
 from mongars.database import SYSTEM, Database, DatabaseSettings, migrate
@@ -127,3 +129,15 @@ async def test_jobs_are_seen_by_their_owner_only(database: Database) -> None:
         await jobs.enqueue(w, "k", {}, owner_id="alice")
     assert len(await jobs.recent("alice")) == 1
     assert len(await jobs.recent("bob")) == 0
+
+
+async def test_an_empty_postgresql_waits_for_its_migration(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    settings = DatabaseSettings(url=SecretStr(postgres_url))
+    async with Database.open(settings, tmp_path) as database:
+        with pytest.raises(Unavailable, match="mongars migrate"):
+            async with database.reading(SYSTEM) as r:
+                await r.all(sa.text("SELECT id FROM jobs"))
+        with pytest.raises(Unavailable, match="mongars migrate"):
+            await database.batch(SYSTEM, [("DELETE FROM jobs WHERE id = $1", ("x",))])
