@@ -257,7 +257,11 @@ class FakeApi:
         return JSONResponse(
             {
                 "items": [{"in_use": True, "built_in": self.starter}],
-                "recommended": [one | {"name": "better-4b"}, one | {"name": "huge", "tight": True}],
+                "recommended": [
+                    one | {"name": "better-4b"},
+                    one | slow,
+                    one | {"name": "huge", "tight": True},
+                ],
             }
         )
 

@@ -18,6 +18,8 @@ from mongars.web.visit import Visit, page
 LISTED = "200"
 SHOWN = "100"
 """Messages that are put into the page at once; older ones are a click away."""
+FLUENT_PER_S = 8
+"""Tokens a second below which an answer is slower than most people read."""
 WAYS = frozenset({"regenerate", "continue"})
 
 
@@ -182,7 +184,8 @@ async def _starter(visit: Visit) -> dict[str, Any] | None:
     if not any(one["in_use"] and one["built_in"] for one in told["items"]):
         return None
     good = [one for one in told["recommended"] if one["why_not"] is None and not one["tight"]]
-    best = max(good, key=lambda one: float(one["parameters_b"]), default=None)
+    fluent = [one for one in good if one["tokens_per_s"] >= FLUENT_PER_S]
+    best = max(fluent, key=lambda one: float(one["parameters_b"]), default=None)
     if best is None:
         return {}
     return {"name": best["name"], "gigabytes": round(best["download_bytes"] / 1e9, 1)}
