@@ -1,5 +1,6 @@
 """`mongars users`: the people of this data directory, straight on its database."""
 
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from enum import StrEnum
@@ -55,8 +56,11 @@ def add(
     """Add somebody; asks for their password (12 characters or more, not easily guessed)."""
     secret = output.password(f"Password for {name}", from_stdin=password_stdin)
     role = Role.admin if admin else Role.user
-    with_auth(state_of(context), lambda auth: auth.add_person(name, secret, role=role.value))
+    state = state_of(context)
+    with_auth(state, lambda auth: auth.add_person(name, secret, role=role.value))
     print(f"{name} can sign in now ({role}).")
+    if not any(one.role == "admin" for one in with_auth(state, lambda auth: auth.people())):
+        print(f"Nobody is an admin yet: mongars users role {name} admin", file=sys.stderr)
 
 
 @app.command("list")

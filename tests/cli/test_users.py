@@ -44,6 +44,12 @@ def test_people_are_added_listed_changed_and_kept_out(tmp_path: Path) -> None:
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
 
 
+def test_who_is_first_without_being_an_admin_is_told(tmp_path: Path) -> None:
+    added = mongars("users", "add", "paul", "--password-stdin", data=tmp_path / "d", said=PASSWORD)
+    assert (added.returncode, added.stdout) == (0, "paul can sign in now (user).\n")
+    assert added.stderr == "Nobody is an admin yet: mongars users role paul admin\n"
+
+
 def test_what_is_refused_says_why_and_changes_nothing(tmp_path: Path) -> None:
     data = tmp_path / "data"
     weak = mongars("users", "add", "marie", "--password-stdin", data=data, said="password1234")
