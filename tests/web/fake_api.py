@@ -248,12 +248,9 @@ class FakeApi:
         return JSONResponse({"ticket": "t1"}) if name else problem(401, "unproven")
 
     async def models(self, request: Request) -> Response:
-        one = {
-            "why_not": None,
-            "tight": False,
-            "parameters_b": 4.0,
-            "download_bytes": 2_500_000_000,
-        }
+        one = {"why_not": None, "tight": False, "parameters_b": 4.0, "tokens_per_s": 12.0}
+        one |= {"download_bytes": 2_500_000_000}
+        slow = {"name": "slow", "parameters_b": 14.0, "tokens_per_s": 2.0}
         return JSONResponse(
             {
                 "items": [{"in_use": True, "built_in": self.starter}],
