@@ -545,7 +545,7 @@ class Cortex:
     async def wind_down(self, grace_s: float | None = None) -> None:
         """Begin nothing more, let running turns end for a while, hand the others over; then all
         streams end, so that the server can stop."""
-        self._closing = True
+        self._closing = self._leases.leaving = True
         running = [run for run in self._runs.values() if not run.over.is_set()]
         grace_s = self.settings.grace_s if grace_s is None else grace_s
         if running and grace_s > 0:

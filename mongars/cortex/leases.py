@@ -35,6 +35,8 @@ class Leases:
         self.lease = timedelta(seconds=lease_s)
         self._renew_s = lease_s * 0.3
         self._look_s = lease_s / 5
+        self.leaving = False
+        """Set once this process stops: what it lets go is for others, not for itself again."""
 
     async def keep(self, stop: Callable[[str], None], lose: Callable[[Run], None]) -> None:
         """Renew, in one statement for all turns, until cancelled; learn of stops that got lost."""
@@ -73,6 +75,8 @@ class Leases:
         async with self._database.reading(SYSTEM) as r:
             held = await store.held(r)
         for row in held:
+            if self.leaving:
+                return
             if row.leased_by == self._holder or not self._free(row.leased_by, row.leased_until):
                 continue
             async with self._database.writing(SYSTEM) as w:

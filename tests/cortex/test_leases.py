@@ -165,6 +165,17 @@ async def test_a_planned_stop_hands_over_at_once_and_is_no_failed_try(open_stage
         assert (await second.cortex.turn(OWNER, turn.id)).attempts == 1
 
 
+async def test_a_process_that_stops_does_not_take_its_own_turns_over(open_stage: Open) -> None:
+    async with open_stage() as stage, taking_over(stage):
+        turn = await stage.say("[[hold]] x")
+        await stage.wait_for(turn, "delta")
+        await stage.cortex.wind_down(grace_s=0)
+        await asyncio.sleep(0.2)  # what would take it over is told at once
+        async with stage.database.reading(SYSTEM) as r:
+            holders = await r.all(sa.text("SELECT leased_by FROM turns"))
+        assert [row.leased_by for row in holders] == [None]
+
+
 async def test_a_planned_stop_lets_short_answers_end(open_stage: Open) -> None:
     async with open_stage() as stage:
         turn = await stage.say("[[words 5]] [[delay 20ms]]")
