@@ -74,7 +74,8 @@ def check(file: Path) -> dict[str, Any]:
                 if _sha256_of(content) != told["sha256"]:
                     raise Invalid(f"{file} is damaged: {member.name} is not what was saved.")
     except (OSError, tarfile.TarError, KeyError, TypeError, ValueError) as error:
-        raise Invalid(f"{file} cannot be read as a backup of monGARS: {error}") from error
+        why = str(error).partition("\n")[0].rstrip(":")  # tarfile tells every format it tried
+        raise Invalid(f"{file} cannot be read as a backup of monGARS: {why}") from error
     if expected:
         raise Invalid(f"{file} is damaged: {', '.join(sorted(expected))} is missing.")
     return manifest
