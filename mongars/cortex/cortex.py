@@ -307,33 +307,42 @@ class Cortex:
                 retry_after_s=5,
             )
         at = now()
+
+        async def begin(w: Writing) -> tuple[Run, bytes] | Turn:
+            await store.one_at_a_time(w, owner_id)
+            if key and (known := await self._known(w, owner_id, key, at)):
+                return known
+            if not admitted:
+                await store.admit(w, owner_id, at, self.limits.messages_per_minute)
+            active = await store.active(w, owner_id)
+            prepared = await prepare(w)
+            self._refuse_second(active, prepared.talk.id)
+            run, group = _new_run(owner_id, kind, prepared, options, client_id, at)
+            until = at + self._leases.lease
+            await store.add_turn(w, run.turn, self.holder, until, group, run.seq)
+            if key:
+                turn_id = run.turn.id
+                await store.keep_key(
+                    w, owner_id, key.key, key.body_hash, turn_id, at, at - KEY_LASTS
+                )
+            return run, group
+
         try:
-            async with self._database.writing(owner_id) as w:
-                await store.one_at_a_time(w, owner_id)
-                if key and (known := await self._known(w, owner_id, key, at)):
-                    return known
-                if not admitted:
-                    await store.admit(w, owner_id, at, self.limits.messages_per_minute)
-                active = await store.active(w, owner_id)
-                prepared = await prepare(w)
-                self._refuse_second(active, prepared.talk.id)
-                run, group = _new_run(owner_id, kind, prepared, options, client_id, at)
-                until = at + self._leases.lease
-                await store.add_turn(w, run.turn, self.holder, until, group, run.seq)
-                if key:
-                    await store.keep_key(
-                        w, owner_id, key.key, key.body_hash, run.turn.id, at, at - KEY_LASTS
-                    )
+            begun = await self._database.at_once(owner_id, begin)
         except IntegrityError as error:
             return await self._lost_race(owner_id, key, at, error)
-        run.told.append(group)
-        self._perform(run)
+        if isinstance(begun, Turn):
+            return begun
+        self._perform(*begun)
+        return begun[0].turn
+
+    def _announce(self, run: Run) -> None:
+        owner_id = run.turn.owner_id
         begun = {"turn_id": run.turn.id, "conversation_id": run.turn.conversation_id}
         changed = {"what": "conversation", "id": run.turn.conversation_id}
         news = orjson.dumps({"turn": begun, "changed": changed})
         self._bus.publish(person_topic(owner_id), news)
         self._bus.publish(BEGAN, b"1")
-        return run.turn
 
     async def _known(self, w: Writing, owner_id: str, key: Key, at: datetime) -> Turn | None:
         known = await store.known_key(w, owner_id, key.key, at - KEY_LASTS)
@@ -371,8 +380,10 @@ class Cortex:
 
     # ---- performing ----------------------------------------------------------------------
 
-    def _perform(self, run: Run) -> None:
+    def _perform(self, run: Run, group: bytes) -> None:
+        run.told.append(group)
         self._runs[run.turn.id] = run
+        self._announce(run)
         run.task = self._spawn(self._to_its_end(run))
 
     async def _to_its_end(self, run: Run) -> None:

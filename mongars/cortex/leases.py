@@ -77,7 +77,7 @@ class Leases:
         for row in held:
             if self.leaving:
                 return
-            if row.leased_by == self._holder or not self._free(row.leased_by, row.leased_until):
+            if row.id in self._runs or not self._free(row.leased_by, row.leased_until):
                 continue
             async with self._database.writing(SYSTEM) as w:
                 turn = await store.claim(

@@ -180,21 +180,25 @@ class Recorder:
         assert ending is not None
         group = run.take()
         assert group is not None
+
+        async def end(w: Writing) -> bool:
+            mine = await store.end(
+                w,
+                run.turn.id,
+                self._holder,
+                state=ending.turn_state,
+                error=ending.error,
+                ended_at=now(),
+                model=run.model,
+                details=dict(ending.turn_details),
+                last_seq=group.last_seq,
+            )
+            if mine:
+                await self._close(w, run, group)
+            return mine
+
         try:
-            async with self._database.writing(SYSTEM) as w:
-                mine = await store.end(
-                    w,
-                    run.turn.id,
-                    self._holder,
-                    state=ending.turn_state,
-                    error=ending.error,
-                    ended_at=now(),
-                    model=run.model,
-                    details=dict(ending.turn_details),
-                    last_seq=group.last_seq,
-                )
-                if mine:
-                    await self._close(w, run, group)
+            mine = await self._database.at_once(SYSTEM, end)
         except BaseException as error:
             run.unsaved = group
             if isinstance(error, Fault) and not isinstance(error, Unavailable):

@@ -12,12 +12,13 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Callable,
+    Coroutine,
     Iterator,
     Mapping,
     Sequence,
 )
 from pathlib import Path
-from typing import Any, Final, Literal, NewType
+from typing import Any, Final, Literal, NewType, TypeVar
 
 from sqlalchemy import CursorResult, Executable, Row, event, text
 from sqlalchemy.engine import URL, make_url
@@ -33,6 +34,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from mongars.database.at_once import Batch, SqliteThread
 from mongars.database.settings import DatabaseSettings
 from mongars.database.sqlite import DRIVER
 from mongars.errors import NotConfigured, Unavailable
@@ -42,6 +44,7 @@ SYSTEM: Final = System("")
 """The owner of work that crosses people: sign-in, claiming jobs, taking over turns."""
 
 Owner = str | System
+Result = TypeVar("Result")
 Dialect = Literal["sqlite", "postgresql"]
 Statement = Executable
 
@@ -105,7 +108,7 @@ class Database:
         self._roles: bool | None = None
         self._wait_s = wait_s
         self._writing = asyncio.Lock()
-        self._direct: Any = None
+        self._direct: SqliteThread | None = None
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -170,24 +173,53 @@ class Database:
         finally:
             self._writing.release()
 
-    async def batch(self, owner: Owner, statements: "Batch") -> list[int]:
+    async def at_once(
+        self, owner: Owner, work: Callable[[Writing], Coroutine[Any, Any, Result]]
+    ) -> Result:
+        """Do `work` in one transaction that writes, and await nothing but its statements in it.
+
+        For the hot path of a turn: on SQLite all of it is one trip to the connection's thread.
+        What has begun comes to its end also when the caller is cancelled. Raises `Unavailable`.
+        """
+        if self.dialect != "sqlite":
+            async with self.writing(owner) as w:
+                return await work(w)
+        after: list[Callable[[], None]] = []
+
+        async def whole(connection: Any) -> Result:
+            w = Writing(connection, owner, "sqlite")
+            result = await work(w)
+            after.extend(w.after)
+            return result
+
+        with _translated():
+            async with self._turn_to_write():
+                result = await self._in_thread().transaction(whole)
+        for callback in after:
+            callback()
+        return result
+
+    async def batch(self, owner: Owner, statements: Batch) -> list[int]:
         """Run SQL with positional values in one transaction; the rows that each changed.
 
-        For the hot path of a turn: one trip to SQLite's thread for all of it. Places are written
-        `?1` for SQLite and `$1` for PostgreSQL. Raises `Unavailable`.
+        As `at_once`, without SQLAlchemy. Places are written `?1` for SQLite and `$1` for
+        PostgreSQL. Raises `Unavailable`.
         """
         with _translated():
             if self.dialect == "sqlite":
                 async with self._turn_to_write():
-                    if self._direct is None:
-                        self._direct = await _sqlite_direct(self.url, self._wait_s)
-                    return await _sqlite_batch(self._direct, statements)
+                    return await self._in_thread().batch(statements)
             async with self._writers.connect() as connection:
                 driver: Any = (await connection.get_raw_connection()).driver_connection
                 await self._bind_owner(connection, owner)
                 changed = await _postgres_batch(driver, statements)
                 await connection.commit()
                 return changed
+
+    def _in_thread(self) -> SqliteThread:
+        if self._direct is None:
+            self._direct = SqliteThread(self.url, self._wait_s, PRAGMAS)
+        return self._direct
 
     @contextlib.contextmanager
     def translating(self) -> Iterator[None]:
@@ -253,39 +285,6 @@ PRAGMAS = (
     "secure_delete=ON",
     "temp_store=MEMORY",
 )
-
-Batch = Sequence[tuple[str, tuple[Any, ...]]]
-
-
-async def _sqlite_direct(url: URL, wait_s: float) -> Any:
-    """A connection without SQLAlchemy around it, for the hot path."""
-    import aiosqlite
-
-    driver = await aiosqlite.connect(url.database or "", timeout=wait_s, isolation_level=None)
-    for pragma in PRAGMAS:
-        await driver.execute(f"PRAGMA {pragma}")
-    return driver
-
-
-async def _sqlite_batch(driver: Any, statements: Batch) -> list[int]:
-    def there() -> list[int]:
-        connection: sqlite3.Connection = driver._conn
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            changed = [connection.execute(sql, values).rowcount for sql, values in statements]
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.rollback()
-            raise
-        return changed
-
-    try:
-        changed: list[int] = await driver._execute(there)
-    except sqlite3.OperationalError as error:
-        raise OperationalError("batch", None, error) from error
-    except sqlite3.DatabaseError as error:
-        raise DBAPIError("batch", None, error) from error
-    return changed
 
 
 async def _postgres_batch(driver: Any, statements: Batch) -> list[int]:
