@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -163,7 +164,10 @@ async def _serve(settings: Settings, data_dir: Path, only: Part | None) -> None:
         await _listen(settings, create_web(settings, data_dir, api=None), asyncio.Event())
         return
     stopping = asyncio.Event()
-    async with Body.open(settings, data_dir) as body:
+    async with contextlib.AsyncExitStack() as stack:
+        if only != "worker" and settings.database.url is None:
+            stack.enter_context(_alone(data_dir))
+        body = await stack.enter_async_context(Body.open(settings, data_dir))
         if only == "worker":
             await _only_work(body, stopping)
             return
@@ -252,6 +256,24 @@ def address(host: str, port: int) -> str:
     """The address a person on this machine opens."""
     name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::", "::1", "localhost") else host  # noqa: S104
     return f"http://{f'[{name}]' if ':' in name else name}:{port}"
+
+
+@contextlib.contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """One server over one directory with SQLite; the lock goes with its process, however it ends.
+
+    Raises `NotConfigured` when another server holds it.
+    """
+    make_data_dir(data_dir)
+    with (data_dir / "server.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise NotConfigured(
+                f"{data_dir} is served already; stop that server, or take another directory with"
+                " --data. Several servers need MONGARS_DATABASE__URL=postgresql://…"
+            ) from error
+        yield
 
 
 @contextlib.contextmanager

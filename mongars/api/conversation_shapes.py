@@ -93,9 +93,9 @@ class MessageTold(Told):
 
 
 class ForkAsked(Asked):
-    """Where the copy ends."""
+    """Where the copy ends; left out: with the branch in view."""
 
-    message_id: Id
+    message_id: Id | None = None
 
 
 class HitTold(Told):

@@ -1,8 +1,8 @@
 """Reading JSON bodies strictly, before any model sees them.
 
 Refused as 400 `malformed-json`: what is not UTF-8, not JSON, NaN and Infinity, a name twice in one
-object, nesting deeper than 64, numbers too long to read. Refused as 422 `invalid`, naming the field:
-texts that cannot be given back byte for byte (NUL, half of a surrogate pair).
+object, numbers too long to read. Refused as 422: nesting deeper than 64 (`too-deep`) and, naming the
+field, texts that cannot be given back byte for byte (NUL, half of a surrogate pair).
 """
 
 import json
@@ -58,14 +58,18 @@ def read_json(body: bytes) -> Any:
             f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         ) from error
     except RecursionError as error:
-        raise Malformed(f"The body is nested deeper than {DEPTH} levels.") from error
+        raise _too_deep() from error
     if _depth_over(text, value):
-        raise Malformed(f"The body is nested deeper than {DEPTH} levels.")
+        raise _too_deep()
     if _SUSPECT.search(body):
         faults = [FieldFault(("body", *loc), msg) for loc, msg in _unstorable(value, ())]
         if faults:
             raise Invalid("Some fields are not as they must be.", errors=faults[:20])
     return value
+
+
+def _too_deep() -> Invalid:
+    return Invalid(f"The body is nested deeper than {DEPTH} levels.", slug="too-deep")
 
 
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Accounts:
         several servers may each have given out one, and the first that is used ends them all.
         """
         async with self._database.writing(SYSTEM) as w:
-            if not await store.is_empty(w):
+            if await store.has_admin(w):
                 self._file.unlink(missing_ok=True)
                 return None
             with contextlib.suppress(FileNotFoundError):
@@ -81,7 +81,7 @@ class Accounts:
         """Make the first admin. Raises `Conflict` when it is done, `Forbidden` for a wrong code."""
         digest = await self._keys.digest("setup", code.strip().upper())
         async with self._database.reading(SYSTEM) as r:
-            if not await store.is_empty(r):
+            if await store.has_admin(r):
                 raise _set_up_already()
             if await r.one(sa.select(setup_codes).where(setup_codes.c.digest == digest)) is None:
                 raise _wrong_code()
@@ -90,7 +90,7 @@ class Accounts:
         hashed = await self._passwords.hash(password)
         async with self._database.writing(SYSTEM) as w:
             given_out = await w.all(sa.delete(setup_codes).returning(setup_codes.c.digest))
-            if not await store.is_empty(w):
+            if await store.has_admin(w):
                 raise _set_up_already()
             if digest not in {row.digest for row in given_out}:
                 raise _wrong_code()
@@ -111,7 +111,7 @@ class Accounts:
         await self._passwords.check_strength(password, username)
         hashed = await self._passwords.hash(password)
         async with self._database.writing(SYSTEM) as w:
-            if await store.is_empty(w):
+            if not await store.has_admin(w):
                 raise Conflict(
                     "The first admin comes first, with the set-up code.", slug="not-set-up"
                 )
@@ -133,14 +133,15 @@ class Accounts:
         hashed = await self._passwords.hash(password)
         async with self._database.writing(SYSTEM) as w:
             made = await store.add_person(w, username, hashed, role, self._clock())
-            await w.execute(sa.delete(setup_codes))
-            w.on_commit(lambda: self._file.unlink(missing_ok=True))
+            if role == "admin":
+                await w.execute(sa.delete(setup_codes))
+                w.on_commit(lambda: self._file.unlink(missing_ok=True))
         return made
 
-    async def is_empty(self) -> bool:
-        """Whether there is nobody yet."""
+    async def has_admin(self) -> bool:
+        """Whether the first admin is there."""
         async with self._database.reading(SYSTEM) as r:
-            return await store.is_empty(r)
+            return await store.has_admin(r)
 
     async def people(self) -> list[PersonRecord]:
         """Everybody, by name."""

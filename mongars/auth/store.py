@@ -71,9 +71,9 @@ async def people(r: Reading) -> Sequence[sa.Row[Any]]:
     return await r.all(sa.select(users).order_by(users.c.folded))
 
 
-async def is_empty(r: Reading) -> bool:
-    """Whether there is nobody yet."""
-    return await r.one(sa.select(users.c.id).limit(1)) is None
+async def has_admin(r: Reading) -> bool:
+    """Whether an admin is there: until then the set-up code makes one."""
+    return await r.one(sa.select(users.c.id).where(users.c.role == "admin").limit(1)) is not None
 
 
 async def change(w: Writing, person_id: str, **values: Any) -> None:

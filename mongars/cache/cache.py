@@ -90,6 +90,9 @@ class TieredCache:
         self._misses = meter.create_counter(
             "mongars.cache.misses", description="Looked for in a tier and not found."
         )
+        for part in parts:  # shown from the start, so that a rate can be told from the first hit on
+            self._hits.add(0, {"tier": part.tier.name})
+            self._misses.add(0, {"tier": part.tier.name})
 
     @classmethod
     @contextlib.asynccontextmanager

@@ -125,14 +125,19 @@ class Hippocampus:
             self.changed(w, owner_id, "conversation", conversation_id)
             return await store.conversation(w, owner_id, conversation_id)
 
-    async def fork(self, owner_id: str, conversation_id: str, message_id: str) -> Conversation:
-        """A new conversation with a copy of the branch that ends in this message.
+    async def fork(
+        self, owner_id: str, conversation_id: str, message_id: str | None = None
+    ) -> Conversation:
+        """A new conversation with a copy of the branch that ends in this message, or is in view.
 
         Raises `Missing`; `Conflict` while one of its messages is still being written.
         """
         async with self._database.writing(owner_id) as w:
             talk = await store.conversation(w, owner_id, conversation_id)
-            said = await store.branch(w, owner_id, conversation_id, message_id)
+            leaf_id = message_id or talk.active_leaf_id
+            if leaf_id is None:
+                raise Conflict("Nothing was said here yet.")
+            said = await store.branch(w, owner_id, conversation_id, leaf_id)
             if not said:
                 raise store.no_message()
             if any(one.state == "writing" for one in said):

@@ -109,6 +109,16 @@ async def test_a_deleted_conversation_is_hidden_and_comes_back(alice: httpx.Asyn
     assert (await alice.get(C)).json()["items"] == [talk]
 
 
+async def test_a_fork_without_a_message_copies_what_is_in_view(alice: httpx.AsyncClient) -> None:
+    told = (await alice.post("/api/v1/chat", json={"message": "one two"})).json()
+    answer = await alice.post(f"{C}/{told['conversation_id']}/fork")
+    assert answer.status_code == 201
+    copied = (await alice.get(f"{C}/{answer.json()['id']}/messages")).json()["items"]
+    assert [one["text"] for one in copied] == ["one two", "one two"]
+    empty = (await alice.post(C, json={})).json()["id"]
+    assert (await alice.post(f"{C}/{empty}/fork", json={})).status_code == 409
+
+
 async def test_a_fork_ends_where_it_was_asked_to(alice: httpx.AsyncClient) -> None:
     talk = await import_talk(alice, "a", "b", "c")
     said = (await alice.get(f"{C}/{talk['id']}/messages")).json()["items"]

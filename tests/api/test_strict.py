@@ -14,9 +14,6 @@ from mongars.errors import Invalid, Malformed
         b"\xff\xfe{\x00}\x00",
         b'{"a": NaN}',
         b'{"a": -Infinity}',
-        b"[" * 100_000,
-        b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
-        b"[" * (DEPTH + 1) + b"]" * (DEPTH + 1),
         b'{"n": ' + b"9" * 41 + b"}",
         b'{"a": "\x00"}',
         b"\xed\xa0\x80",
@@ -25,6 +22,20 @@ from mongars.errors import Invalid, Malformed
 def test_what_cannot_be_read_is_malformed(body: bytes) -> None:
     with pytest.raises(Malformed):
         read_json(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+        b"[" * (DEPTH + 1) + b"]" * (DEPTH + 1),
+    ],
+)
+def test_what_is_nested_too_deep_is_over_a_limit(body: bytes) -> None:
+    with pytest.raises(Invalid) as caught:
+        read_json(body)
+    assert caught.value.problem == "too-deep"
 
 
 def test_a_name_that_stands_twice_is_named() -> None:

@@ -32,6 +32,12 @@ async def test_the_setup_code_is_the_same_until_it_is_used_and_then_gone(
         await auth.accounts.set_up(code, "another", PASSWORD)
 
 
+async def test_an_ordinary_person_leaves_the_first_admin_to_be_made(auth: Auth) -> None:
+    code = await auth.setup_code()
+    await auth.add_person("bob", PASSWORD, role="user")
+    assert await auth.setup_code() == code
+
+
 async def test_a_setup_code_used_by_two_at_once_makes_one_admin(
     auth: Auth, database: Database, tmp_path: Path, clock: Clock
 ) -> None:

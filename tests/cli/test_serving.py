@@ -48,6 +48,18 @@ def test_two_servers_run_side_by_side(tmp_path: Path) -> None:
         assert {httpx.get(f"{url}/healthz").status_code for url in (one.url, two.url)} == {200}
 
 
+def test_a_directory_that_is_served_is_not_served_twice(tmp_path: Path) -> None:
+    with serving(tmp_path / "one", "--only", "api") as served:
+        port = str(free_port())
+        told = mongars("serve", "--only", "api", "--port", port, data=tmp_path / "one")
+        assert told.returncode == 3
+        assert "is served already" in told.stderr
+        assert "Traceback" not in told.stderr
+        assert json.loads((tmp_path / "one" / "server.json").read_text())["url"] == served.url
+    with serving(tmp_path / "one", "--only", "api") as again:
+        assert httpx.get(f"{again.url}/healthz").status_code == 200
+
+
 def test_migrate_makes_the_schema_once_and_saves_before_it_changes_one(tmp_path: Path) -> None:
     data = tmp_path / "data"
     first = json.loads(mongars("migrate", "--json", data=data).stdout)

@@ -231,7 +231,7 @@ async def ways(body: BodyDep) -> Ways:
     return Ways(
         registration="open" if body.settings.auth.open_registration else "invitation",
         oidc=body.settings.auth.oidc_issuer is not None,
-        set_up=not await body.auth.accounts.is_empty(),
+        set_up=await body.auth.accounts.has_admin(),
     )
 
 

@@ -118,10 +118,11 @@ async def list_messages(
 
 @router.post("/conversations/{conversation_id}/fork", status_code=201)
 async def fork_conversation(
-    conversation_id: str, asked: ForkAsked, body: BodyDep, caller: Chatter
+    conversation_id: str, body: BodyDep, caller: Chatter, asked: ForkAsked | None = None
 ) -> ConversationTold:
     """A new conversation with a copy of the branch that ends in this message."""
-    forked = await body.hippocampus.fork(caller.id, conversation_id, asked.message_id)
+    message_id = asked.message_id if asked else None
+    forked = await body.hippocampus.fork(caller.id, conversation_id, message_id)
     return ConversationTold.of(forked)
 
 
