@@ -49,6 +49,8 @@ BEGAN: Final = "cortex:began"
 KEY_LASTS: Final = timedelta(hours=24)
 TRIES: Final = 2
 """How often a turn is performed before it is closed as interrupted."""
+QUIET_S: Final = 2.0
+"""How long nobody asks anything, in seconds, before something is done that nobody waits for."""
 SURELY_SHORT: Final = 1000
 """Characters that fit into every model's context."""
 COMPACT_AT_ONCE: Final = 200
@@ -578,13 +580,13 @@ class Cortex:
         self._bus.publish(person_topic(owner_id), orjson.dumps({"changed": changed}))
 
     async def _when_idle(self) -> None:
-        """Until no answer is being made anywhere."""
+        """Until no answer is being made anywhere, and none began for a little while."""
         async with self._bus.subscribe(BEGAN) as began:
             while True:
                 async with self._database.reading(SYSTEM) as r:
-                    if not await store.any_active(r):
-                        return
-                await began.get(1.0)
+                    idle = not await store.any_active(r)
+                if await began.get(QUIET_S) is None and idle:
+                    return
 
     async def _until_busy(self) -> None:
         """Until an answer begins to be made somewhere."""

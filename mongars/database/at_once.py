@@ -1,15 +1,20 @@
-"""Whole transactions in one trip to SQLite's thread.
+"""Whole transactions in one trip to SQLite's thread, and one commit for all that wait.
 
 aiosqlite makes a trip to another thread for every statement; the begin and the end of a turn are a
 dozen statements each, and the trips cost more than the statements do. Here the coroutine that makes
 a transaction runs in the connection's own thread from its first statement to the commit: nothing it
 awaits ever waits, because its statements are executed on the spot.
+
+What comes while the disk is busy is done together and committed once (group commit): twenty who
+speak at the same time wait for two syncs and not for twenty. Each has its savepoint: one that fails
+takes nothing with it.
 """
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, create_engine, event
@@ -18,6 +23,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 Result = TypeVar("Result")
 Batch = Sequence[tuple[str, tuple[Any, ...]]]
+Work = Callable[[Connection], Any]
+Turn = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class OnTheSpot:
@@ -32,60 +39,96 @@ class OnTheSpot:
 
 
 class SqliteThread:
-    """One connection that writes, and the thread it lives in."""
+    """One connection that writes, and the thread it lives in.
 
-    def __init__(self, url: URL, wait_s: float, pragmas: Sequence[str]) -> None:
+    `turn_to_write` is held while a transaction runs, so that the writers of one process come one
+    after another.
+    """
+
+    def __init__(
+        self, url: URL, wait_s: float, pragmas: Sequence[str], turn_to_write: Turn
+    ) -> None:
         self._url = url.set(drivername="sqlite+pysqlite")
         self._wait_s = wait_s
         self._pragmas = pragmas
+        self._turn_to_write = turn_to_write
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+        self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
+        self._working: asyncio.Task[None] | None = None
         self._open: Connection | None = None
 
     async def transaction(self, work: Callable[[OnTheSpot], Coroutine[Any, Any, Result]]) -> Result:
         """Do this in one transaction, all of it or nothing."""
-
-        def there() -> Result:
-            connection = self._connected()
-            with connection.begin():
-                return _drive(work(OnTheSpot(connection)))
-
-        return await self._run(there)
+        result: Result = await self._done(lambda there: _drive(work(OnTheSpot(there))))
+        return result
 
     async def batch(self, statements: Batch) -> list[int]:
         """Run SQL with values by place in one transaction; how many rows each one changed."""
 
-        def there() -> list[int]:
-            raw: Any = self._connected().connection.driver_connection
-            raw.execute("BEGIN IMMEDIATE")
+        def run(there: Connection) -> list[int]:
+            raw: Any = there.connection.driver_connection
             try:
-                changed = [raw.execute(sql, values).rowcount for sql, values in statements]
-                raw.execute("COMMIT")
-            except BaseException:
-                raw.rollback()
-                raise
-            return changed
+                return [raw.execute(sql, values).rowcount for sql, values in statements]
+            except sqlite3.OperationalError as error:
+                raise OperationalError("batch", None, error) from error
+            except sqlite3.DatabaseError as error:
+                raise DBAPIError("batch", None, error) from error
 
-        try:
-            return await self._run(there)
-        except sqlite3.OperationalError as error:
-            raise OperationalError("batch", None, error) from error
-        except sqlite3.DatabaseError as error:
-            raise DBAPIError("batch", None, error) from error
+        changed: list[int] = await self._done(run)
+        return changed
 
     async def close(self) -> None:
-        """Close the connection and end the thread."""
+        """Do what still waits, close the connection and end the thread."""
+        if self._working is not None:
+            await asyncio.wait({self._working})
 
-        def there() -> None:
+        def shut() -> None:
             if self._open is not None:
                 self._open.close()
                 self._open.engine.dispose()
 
-        await self._run(there)
+        await asyncio.get_running_loop().run_in_executor(self._thread, shut)
         self._thread.shutdown()
 
-    def _run(self, there: Callable[[], Result]) -> Awaitable[Result]:
-        # What has begun in the thread comes to its end whether or not somebody still waits.
-        return asyncio.get_running_loop().run_in_executor(self._thread, there)
+    async def _done(self, work: Work) -> Any:
+        """Have it done; what has begun comes to its end also when nobody waits for it any more."""
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, done))
+        if self._working is None:
+            self._working = asyncio.create_task(self._work_off())
+        return await done
+
+    async def _work_off(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                taken: list[tuple[Work, asyncio.Future[Any]]] = []
+                try:
+                    async with self._turn_to_write():
+                        taken, self._waiting = self._waiting, []
+                        works = [work for work, _ in taken]
+                        outcomes = await loop.run_in_executor(self._thread, self._all, works)
+                except Exception as error:  # noqa: BLE001 - told to everybody whose work it was
+                    if not taken:
+                        taken, self._waiting = self._waiting, []
+                    outcomes = [error] * len(taken)
+                for (_, done), outcome in zip(taken, outcomes, strict=True):
+                    if done.done():
+                        continue
+                    if isinstance(outcome, BaseException):
+                        done.set_exception(outcome)
+                    else:
+                        done.set_result(outcome)
+        finally:
+            self._working = None
+
+    def _all(self, works: Sequence[Work]) -> list[Any]:
+        """In the thread: all of these in one transaction; what each gave or raised."""
+        connection = self._connected()
+        with connection.begin():
+            if len(works) == 1:
+                return [works[0](connection)]
+            return [_guarded(connection, work) for work in works]
 
     def _connected(self) -> Connection:
         if self._open is None:
@@ -103,6 +146,21 @@ class SqliteThread:
 
             self._open = engine.connect()
         return self._open
+
+
+def _guarded(connection: Connection, work: Work) -> Any:
+    """One of several in the same transaction; what it raised is its outcome, and undone."""
+    raw: Any = connection.connection.driver_connection
+    raw.execute("SAVEPOINT one")
+    try:
+        outcome = work(connection)
+    except Exception as error:
+        if not raw.in_transaction:  # SQLite itself undid everything: a full disk
+            raise
+        raw.execute("ROLLBACK TO one")
+        outcome = error
+    raw.execute("RELEASE one")
+    return outcome
 
 
 def _drive(work: Coroutine[Any, Any, Result]) -> Result:

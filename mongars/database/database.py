@@ -193,8 +193,7 @@ class Database:
             return result
 
         with _translated():
-            async with self._turn_to_write():
-                result = await self._in_thread().transaction(whole)
+            result = await self._in_thread().transaction(whole)
         for callback in after:
             callback()
         return result
@@ -207,8 +206,7 @@ class Database:
         """
         with _translated():
             if self.dialect == "sqlite":
-                async with self._turn_to_write():
-                    return await self._in_thread().batch(statements)
+                return await self._in_thread().batch(statements)
             async with self._writers.connect() as connection:
                 driver: Any = (await connection.get_raw_connection()).driver_connection
                 await self._bind_owner(connection, owner)
@@ -218,7 +216,7 @@ class Database:
 
     def _in_thread(self) -> SqliteThread:
         if self._direct is None:
-            self._direct = SqliteThread(self.url, self._wait_s, PRAGMAS)
+            self._direct = SqliteThread(self.url, self._wait_s, PRAGMAS, self._turn_to_write)
         return self._direct
 
     @contextlib.contextmanager
