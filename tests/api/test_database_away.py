@@ -68,6 +68,20 @@ async def rows(body: Body) -> dict[str, int]:
     return found
 
 
+async def give_room(body: Body, pages: int) -> None:
+    """Let the database grow to this many pages: each connection that writes has its own bound."""
+    from mongars.database import SYSTEM, Writing
+
+    bound = text(f"PRAGMA max_page_count={pages}")
+
+    async def there(w: Writing) -> None:
+        await w.execute(bound)
+
+    await body.database.at_once(SYSTEM, there)
+    async with body.database.writing(SYSTEM) as w:
+        await w.execute(bound)
+
+
 async def test_a_full_disk_is_said_stores_nothing_and_is_over_when_there_is_room(
     tmp_path: Path,
 ) -> None:
@@ -79,14 +93,13 @@ async def test_a_full_disk_is_said_stores_nothing_and_is_over_when_there_is_room
     ):
         assert (await c.post(f"{V1}/chat", json={"message": "one"})).status_code == 200
         before = await rows(body)
-        async with body.database.writing(SYSTEM) as w:
-            pages = await w.scalar(text("PRAGMA page_count"))
-            await w.execute(text(f"PRAGMA max_page_count={pages}"))
+        async with body.database.reading(SYSTEM) as r:
+            pages = int(await r.scalar(text("PRAGMA page_count")))
+        await give_room(body, pages)
         told(await c.post(f"{V1}/chat", json={"message": LONG}), "disk-full")
         assert await rows(body) == before
         assert len(await conversations(c)) == 1
-        async with body.database.writing(SYSTEM) as w:
-            await w.execute(text("PRAGMA max_page_count=1000000"))
+        await give_room(body, 1_000_000)
         assert (await c.post(f"{V1}/chat", json={"message": LONG})).status_code == 200
         assert len(await conversations(c)) == 2
 
