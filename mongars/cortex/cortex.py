@@ -583,10 +583,11 @@ class Cortex:
         """Until no answer is being made anywhere, and none began for a little while."""
         async with self._bus.subscribe(BEGAN) as began:
             while True:
+                while await began.get(QUIET_S) is not None:
+                    pass
                 async with self._database.reading(SYSTEM) as r:
-                    idle = not await store.any_active(r)
-                if await began.get(QUIET_S) is None and idle:
-                    return
+                    if not await store.any_active(r):
+                        return
 
     async def _until_busy(self) -> None:
         """Until an answer begins to be made somewhere."""

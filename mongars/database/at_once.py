@@ -13,8 +13,8 @@ takes nothing with it.
 import asyncio
 import sqlite3
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, create_engine, event
@@ -24,7 +24,10 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 Result = TypeVar("Result")
 Batch = Sequence[tuple[str, tuple[Any, ...]]]
 Work = Callable[[Connection], Any]
-Turn = Callable[[], AbstractAsyncContextManager[None]]
+
+
+class NotAtOnceError(RuntimeError):
+    """What was to run at once waited for something."""
 
 
 class OnTheSpot:
@@ -38,23 +41,30 @@ class OnTheSpot:
         return self._connection.execute(statement, values)
 
 
+Taken = list[tuple[Work, "asyncio.Future[Any]"]]
+
+
 class SqliteThread:
     """One connection that writes, and the thread it lives in.
 
     `turn_to_write` is held while a transaction runs, so that the writers of one process come one
-    after another.
+    after another. A trip costs the event loop two turns and no task.
     """
 
     def __init__(
-        self, url: URL, wait_s: float, pragmas: Sequence[str], turn_to_write: Turn
+        self, url: URL, wait_s: float, pragmas: Sequence[str], turn_to_write: asyncio.Lock
     ) -> None:
         self._url = url.set(drivername="sqlite+pysqlite")
         self._wait_s = wait_s
         self._pragmas = pragmas
         self._turn_to_write = turn_to_write
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
-        self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
-        self._working: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._trips: SimpleQueue[Taken | None] = SimpleQueue()
+        self._thread = Thread(target=self._live, name="sqlite", daemon=True)
+        self._thread.start()
+        self._waiting: Taken = []
+        self._under_way = False
+        self._queueing: asyncio.Task[None] | None = None
         self._open: Connection | None = None
 
     async def transaction(self, work: Callable[[OnTheSpot], Coroutine[Any, Any, Result]]) -> Result:
@@ -79,48 +89,74 @@ class SqliteThread:
 
     async def close(self) -> None:
         """Do what still waits, close the connection and end the thread."""
-        if self._working is not None:
-            await asyncio.wait({self._working})
-
-        def shut() -> None:
-            if self._open is not None:
-                self._open.close()
-                self._open.engine.dispose()
-
-        await asyncio.get_running_loop().run_in_executor(self._thread, shut)
-        self._thread.shutdown()
+        while self._under_way or self._waiting:
+            await self._done(lambda _: None)
+        self._trips.put(None)
+        await asyncio.to_thread(self._thread.join)
 
     async def _done(self, work: Work) -> Any:
         """Have it done; what has begun comes to its end also when nobody waits for it any more."""
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Any] = self._loop.create_future()
         self._waiting.append((work, done))
-        if self._working is None:
-            self._working = asyncio.create_task(self._work_off())
+        self._set_out()
         return await done
 
-    async def _work_off(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _set_out(self) -> None:
+        """Make a trip with all that waits, now or when it is our turn to write."""
+        if self._under_way or not self._waiting:
+            return
+        self._under_way = True
+        if self._turn_to_write.locked():
+            self._queueing = asyncio.create_task(self._queue())
+            return
         try:
-            while self._waiting:
-                taken: list[tuple[Work, asyncio.Future[Any]]] = []
-                try:
-                    async with self._turn_to_write():
-                        taken, self._waiting = self._waiting, []
-                        works = [work for work, _ in taken]
-                        outcomes = await loop.run_in_executor(self._thread, self._all, works)
-                except Exception as error:  # noqa: BLE001 - told to everybody whose work it was
-                    if not taken:
-                        taken, self._waiting = self._waiting, []
-                    outcomes = [error] * len(taken)
-                for (_, done), outcome in zip(taken, outcomes, strict=True):
-                    if done.done():
-                        continue
-                    if isinstance(outcome, BaseException):
-                        done.set_exception(outcome)
-                    else:
-                        done.set_result(outcome)
-        finally:
-            self._working = None
+            _drive(self._turn_to_write.acquire())
+        except NotAtOnceError:  # somebody was given it and has not woken up yet
+            self._queueing = asyncio.create_task(self._queue())
+            return
+        self._go()
+
+    async def _queue(self) -> None:
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._turn_to_write.acquire()
+        except TimeoutError as error:
+            taken, self._waiting = self._waiting, []
+            self._tell(taken, [error] * len(taken))
+            self._set_out()
+        else:
+            self._go()
+
+    def _go(self) -> None:
+        taken, self._waiting = self._waiting, []
+        self._trips.put(taken)
+
+    def _back(self, taken: Taken, outcomes: Sequence[Any]) -> None:
+        self._turn_to_write.release()
+        self._tell(taken, outcomes)
+        self._set_out()
+
+    def _tell(self, taken: Taken, outcomes: Sequence[Any]) -> None:
+        self._under_way = False
+        for (_, done), outcome in zip(taken, outcomes, strict=True):
+            if done.done():
+                continue
+            if isinstance(outcome, BaseException):
+                done.set_exception(outcome)
+            else:
+                done.set_result(outcome)
+
+    def _live(self) -> None:
+        """In the thread: trip after trip."""
+        while (taken := self._trips.get()) is not None:
+            try:
+                outcomes = self._all([work for work, _ in taken])
+            except Exception as error:  # noqa: BLE001 - told to everybody whose work it was
+                outcomes = [error] * len(taken)
+            self._loop.call_soon_threadsafe(self._back, taken, outcomes)
+        if self._open is not None:
+            self._open.close()
+            self._open.engine.dispose()
 
     def _all(self, works: Sequence[Work]) -> list[Any]:
         """In the thread: all of these in one transaction; what each gave or raised."""
@@ -171,4 +207,4 @@ def _drive(work: Coroutine[Any, Any, Result]) -> Result:
         result: Result = stop.value
         return result
     work.close()
-    raise RuntimeError("a transaction that runs at once waited for something else")
+    raise NotAtOnceError("a transaction that runs at once waited for something else")

@@ -216,7 +216,7 @@ class Database:
 
     def _in_thread(self) -> SqliteThread:
         if self._direct is None:
-            self._direct = SqliteThread(self.url, self._wait_s, PRAGMAS, self._turn_to_write)
+            self._direct = SqliteThread(self.url, self._wait_s, PRAGMAS, self._writing)
         return self._direct
 
     @contextlib.contextmanager

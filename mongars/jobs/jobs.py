@@ -101,7 +101,8 @@ class Jobs:
                     unit=unit,
                 )
             return job_id
-        w.on_commit(lambda: self._bus.publish(WAKE, b""))
+        if run_after is None or run_after <= at:  # what is due later is found by a later look
+            w.on_commit(lambda: self._bus.publish(WAKE, b""))
         return job_id
 
     async def get(self, job_id: str, owner: Owner) -> Job:
