@@ -1,6 +1,7 @@
 """One turn of a conversation, from words in to words out: durable, streamed."""
 
-from mongars.cortex.cortex import Cortex, Key, person_topic
+from mongars.cortex.beginning import Key
+from mongars.cortex.cortex import Cortex, person_topic
 from mongars.cortex.events import LAST, Event, FinishReason
 from mongars.cortex.performing import problem_of
 from mongars.cortex.prompt import SYSTEM_PROMPT

@@ -2,20 +2,19 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import orjson
 import structlog
-from sqlalchemy.exc import IntegrityError
 
 from mongars.bus import Bus
 from mongars.cortex import store
 from mongars.cortex.answering import as_answer
+from mongars.cortex.beginning import KEY_LASTS, Beginning, Key, Prepared, Wish, new_message
 from mongars.cortex.compacting import compacted
-from mongars.cortex.events import Event, Queued, Reset, encode, join, split
+from mongars.cortex.events import Event, Reset, join, split
 from mongars.cortex.holder import own_name
 from mongars.cortex.leases import FREE, Leases
 from mongars.cortex.listening import Listening
@@ -26,19 +25,16 @@ from mongars.cortex.run import Run
 from mongars.cortex.settings import CortexSettings, LimitsSettings
 from mongars.cortex.titles import KIND as TITLE
 from mongars.cortex.titles import Titles
-from mongars.cortex.turn import Options, Said, Turn, TurnKind
+from mongars.cortex.turn import Options, Said, Turn
 from mongars.database import SYSTEM, Database, Writing
-from mongars.errors import Busy, Conflict, FieldFault, Invalid, Unavailable
+from mongars.errors import Conflict, FieldFault, Invalid, Unavailable
 from mongars.hippocampus import (
-    Conversation,
-    Message,
-    add_message,
     add_messages,
     conversation,
     create_conversation,
     message,
 )
-from mongars.ids import new_id, now
+from mongars.ids import now
 from mongars.jobs import Jobs
 from mongars.llm import AnswerEvent, ChatMessage, LLMIntegration
 
@@ -46,7 +42,6 @@ log = structlog.get_logger()
 
 STOP: Final = "cortex:stop"
 BEGAN: Final = "cortex:began"
-KEY_LASTS: Final = timedelta(hours=24)
 TRIES: Final = 2
 """How often a turn is performed before it is closed as interrupted."""
 QUIET_S: Final = 2.0
@@ -59,27 +54,6 @@ COMPACT_AT_ONCE: Final = 200
 def person_topic(owner_id: str) -> str:
     """Where the turns that begin for a person are told."""
     return f"person:{owner_id}"
-
-
-@dataclass(frozen=True)
-class Key:
-    """An idempotency key and the hash of the body that came with it."""
-
-    key: str
-    body_hash: str
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a turn stands on, inside its transaction."""
-
-    talk: Conversation
-    message_id: str
-    answer: Message
-    history: Sequence[Message] | None = None
-
-
-Prepare = Callable[[Writing], Awaitable[Prepared]]
 
 
 class Cortex:
@@ -111,6 +85,7 @@ class Cortex:
         self._fitting = Fitting(llm, settings.answer_tokens)
         self._performer = Performer(database, llm, self._recorder, self._fitting)
         self._leases = Leases(database, bus, self.holder, settings.lease_s, self._runs)
+        self._beginning = Beginning(database, limits, self.holder, self._leases.lease)
         self._listening = Listening(
             database, bus, self._runs, self._closing_topic, lambda: self._closed
         )
@@ -180,15 +155,15 @@ class Cortex:
                 talk = await create_conversation(w, owner_id)
             else:
                 talk = await conversation(w, owner_id, conversation_id)
-            asked = _message(
+            asked = new_message(
                 talk.id, talk.active_leaf_id, "user", said.text, details=said.details()
             )
-            answer = _message(talk.id, asked.id, "assistant", state="writing")
+            answer = new_message(talk.id, asked.id, "assistant", state="writing")
             await add_messages(w, owner_id, (asked, answer))
             history = (asked,) if talk.active_leaf_id is None else None
             return Prepared(talk, asked.id, answer, history)
 
-        return await self._begin(owner_id, "say", prepare, options, client_id, key, admitted)
+        return await self._begin(Wish(owner_id, "say", prepare, options, client_id, key, admitted))
 
     async def regenerate(
         self,
@@ -207,11 +182,11 @@ class Cortex:
             if asked_id is None:
                 raise Conflict("There is nothing that this message answers.", slug="no-question")
             talk = await conversation(w, owner_id, named.conversation_id)
-            answer = _message(talk.id, asked_id, "assistant", state="writing")
+            answer = new_message(talk.id, asked_id, "assistant", state="writing")
             await add_message(w, owner_id, answer)
             return Prepared(talk, asked_id, answer)
 
-        return await self._begin(owner_id, "regenerate", prepare, options, client_id, key)
+        return await self._begin(Wish(owner_id, "regenerate", prepare, options, client_id, key))
 
     async def go_on(
         self,
@@ -231,11 +206,11 @@ class Cortex:
             if named.state == "writing":
                 raise Conflict("This answer is still being written.", slug="turn-running")
             talk = await conversation(w, owner_id, named.conversation_id)
-            answer = _message(talk.id, named.parent_id, "assistant", named.text, state="writing")
+            answer = new_message(talk.id, named.parent_id, "assistant", named.text, state="writing")
             await add_message(w, owner_id, answer)
             return Prepared(talk, named.parent_id, answer)
 
-        return await self._begin(owner_id, "continue", prepare, options, client_id, key)
+        return await self._begin(Wish(owner_id, "continue", prepare, options, client_id, key))
 
     async def edit(
         self,
@@ -257,12 +232,12 @@ class Cortex:
                 raise Conflict("Only what you said yourself can be edited.", slug="not-yours")
             talk = await conversation(w, owner_id, named.conversation_id)
             details = said.details() if said.images else named.details
-            asked = _message(talk.id, named.parent_id, "user", said.text, details=details)
-            answer = _message(talk.id, asked.id, "assistant", state="writing")
+            asked = new_message(talk.id, named.parent_id, "user", said.text, details=details)
+            answer = new_message(talk.id, asked.id, "assistant", state="writing")
             await add_messages(w, owner_id, (asked, answer))
             return Prepared(talk, asked.id, answer)
 
-        return await self._begin(owner_id, "edit", prepare, options, client_id, key)
+        return await self._begin(Wish(owner_id, "edit", prepare, options, client_id, key))
 
     async def admit(self, owner_id: str) -> None:
         """Count a message that is no turn. Raises `Busy` over the limit."""
@@ -292,47 +267,14 @@ class Cortex:
             system_prompt, model = talk.system_prompt, model or talk.model
         await self._fitting.refuse_too_long(text, system_prompt, model)
 
-    async def _begin(
-        self,
-        owner_id: str,
-        kind: TurnKind,
-        prepare: Prepare,
-        options: Options,
-        client_id: str | None,
-        key: Key | None,
-        admitted: bool = False,
-    ) -> Turn:
+    async def _begin(self, wish: Wish) -> Turn:
         if self._closing:
             raise Unavailable(
                 "monGARS is being stopped; try again in a moment.",
                 slug="stopping",
                 retry_after_s=5,
             )
-        at = now()
-
-        async def begin(w: Writing) -> tuple[Run, bytes] | Turn:
-            await store.one_at_a_time(w, owner_id)
-            if key and (known := await self._known(w, owner_id, key, at)):
-                return known
-            if not admitted:
-                await store.admit(w, owner_id, at, self.limits.messages_per_minute)
-            active = await store.active(w, owner_id)
-            prepared = await prepare(w)
-            self._refuse_second(active, prepared.talk.id)
-            run, group = _new_run(owner_id, kind, prepared, options, client_id, at)
-            until = at + self._leases.lease
-            await store.add_turn(w, run.turn, self.holder, until, group, run.seq)
-            if key:
-                turn_id = run.turn.id
-                await store.keep_key(
-                    w, owner_id, key.key, key.body_hash, turn_id, at, at - KEY_LASTS
-                )
-            return run, group
-
-        try:
-            begun = await self._database.at_once(owner_id, begin)
-        except IntegrityError as error:
-            return await self._lost_race(owner_id, key, at, error)
+        begun = await self._beginning.begin(wish)
         if isinstance(begun, Turn):
             return begun
         self._perform(*begun)
@@ -345,40 +287,6 @@ class Cortex:
         news = orjson.dumps({"turn": begun, "changed": changed})
         self._bus.publish(person_topic(owner_id), news)
         self._bus.publish(BEGAN, b"1")
-
-    async def _known(self, w: Writing, owner_id: str, key: Key, at: datetime) -> Turn | None:
-        known = await store.known_key(w, owner_id, key.key, at - KEY_LASTS)
-        if known is None:
-            return None
-        body_hash, turn_id = known
-        if body_hash != key.body_hash:
-            raise Invalid(
-                "This Idempotency-Key came before with another body.", slug="idempotency-key-reused"
-            )
-        return await store.get(w, owner_id, turn_id)
-
-    def _refuse_second(self, active: Sequence[Any], conversation_id: str) -> None:
-        for row in active:
-            if row.conversation_id == conversation_id:
-                raise _running(row.id)
-        if len(active) >= self.limits.turns_per_person:
-            raise Busy(
-                f"{len(active)} of your answers are being made; wait for one of them.",
-                slug="too-many-turns",
-                retry_after_s=3,
-            )
-
-    async def _lost_race(
-        self, owner_id: str, key: Key | None, at: datetime, error: IntegrityError
-    ) -> Turn:
-        """Two came at the same time through two processes: the other one was first."""
-        async with self._database.writing(owner_id) as w:
-            if key and (known := await self._known(w, owner_id, key, at)):
-                return known
-            active = await store.active(w, owner_id)
-        if active:
-            raise _running(active[-1].id) from error
-        raise Conflict("This was said twice at the same time; try again.") from error
 
     # ---- performing ----------------------------------------------------------------------
 
@@ -610,54 +518,6 @@ class Cortex:
                 return
 
 
-def _message(
-    conversation_id: str,
-    parent_id: str | None,
-    role: Any,
-    text: str = "",
-    *,
-    state: Any = "done",
-    details: Any = None,
-) -> Message:
-    return Message(
-        id=new_id(),
-        conversation_id=conversation_id,
-        parent_id=parent_id,
-        role=role,
-        text=text,
-        at=now(),
-        state=state,
-        details=details,
-    )
-
-
-def _new_run(
-    owner_id: str,
-    kind: TurnKind,
-    prepared: Prepared,
-    options: Options,
-    client_id: str | None,
-    at: datetime,
-) -> tuple[Run, bytes]:
-    turn = Turn(
-        id=new_id(),
-        owner_id=owner_id,
-        conversation_id=prepared.talk.id,
-        message_id=prepared.message_id,
-        answer_id=prepared.answer.id,
-        kind=kind,
-        state="queued",
-        options=options.facts(),
-        client_id=client_id,
-        error=None,
-        created_at=at,
-    )
-    run = Run(turn, options, seq=1)
-    if prepared.history is not None:
-        run.conversation, run.history = prepared.talk, list(prepared.history)
-    return run, join([encode(turn.id, 1, Queued(0))])
-
-
 def _remember(run: Run, events: Sequence[Event]) -> None:
     """Bring a run to where its stored events end."""
     for event in events:
@@ -668,11 +528,3 @@ def _remember(run: Run, events: Sequence[Event]) -> None:
             run.text = [event.facts()["text"]]
         elif event.type == "started":
             run.started, run.model = True, event.facts()["model"]
-
-
-def _running(turn_id: str) -> Conflict:
-    return Conflict(
-        "An answer is being made in this conversation; wait for it, or stop it.",
-        slug="turn-running",
-        extra={"turn_id": turn_id},
-    )
