@@ -29,6 +29,7 @@ from mongars.cortex.turn import Options, Said, Turn
 from mongars.database import SYSTEM, Database, Writing
 from mongars.errors import Conflict, FieldFault, Invalid, Unavailable
 from mongars.hippocampus import (
+    add_message,
     add_messages,
     conversation,
     create_conversation,
