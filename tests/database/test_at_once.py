@@ -125,7 +125,9 @@ async def test_a_batch_is_all_or_nothing(database: Database) -> None:
     rename = f"UPDATE jobs SET id = {mark}1 WHERE id = {mark}2"
     assert await database.batch(SYSTEM, [(rename, ("b", "a")), (rename, ("c", "a"))]) == [1, 0]
     with pytest.raises(sa.exc.DBAPIError):
-        await database.batch(SYSTEM, [(rename, ("d", "b")), ("INSERT INTO jobs SELECT * FROM jobs", ())])
+        await database.batch(
+            SYSTEM, [(rename, ("d", "b")), ("INSERT INTO jobs SELECT * FROM jobs", ())]
+        )
     assert await ids(database) == {"b"}
 
 
