@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from mongars.bus import Bus
 from mongars.cortex import Cortex, CortexSettings, Key, LimitsSettings, Options, Said
 from mongars.cortex.tables import turn_events, turns
 from mongars.database import SYSTEM
@@ -127,6 +128,28 @@ async def test_a_slow_listener_misses_nothing(stage: Stage) -> None:
     assert len(text_of(seen).split()) == 2000
 
 
+class Forgetful(Bus):
+    """Loses every second message, as a network may."""
+
+    lost = 0
+
+    def _deliver(self, topic: str, message: bytes) -> None:
+        self.lost += 1
+        if self.lost % 2:
+            super()._deliver(topic, message)
+
+
+async def test_news_that_got_lost_are_read_from_disk(open_stage: Open) -> None:
+    bus = Forgetful(None)
+    async with open_stage(bus=bus) as one, open_stage(bus=bus) as other:
+        turn = await one.say("[[words 12]] [[delay 60ms]]")
+        here, there = await asyncio.gather(one.follow(turn), other.follow(turn))
+        assert bus.lost > 6
+        assert here == there
+        assert [event.seq for event in here] == list(range(1, len(here) + 1))
+        assert len(text_of(here).split()) == 12
+
+
 async def test_another_persons_turn_is_not_there(stage: Stage) -> None:
     turn = await stage.say("[[hold]] x")
     with pytest.raises(Missing):
@@ -155,7 +178,8 @@ async def test_stop_keeps_the_text_and_frees_the_model(stage: Stage) -> None:
     done = events[-1].facts()
     assert done["finish_reason"] == "stopped"
     assert done["message"]["text"] == "one"
-    assert (await stage.messages(turn))[-1].state == "stopped"
+    answer = (await stage.messages(turn))[-1]
+    assert (answer.text, answer.state) == ("one", "stopped")
     assert (await stage.cortex.stop(OWNER, turn.id)).state == "stopped"
     assert types(await stage.follow(turn)).count("done") == 1
 

@@ -111,7 +111,10 @@ async def test_who_lost_a_turn_writes_nothing_more(open_stage: Open) -> None:
         assert [event.seq for event in events] == list(range(1, len(events) + 1))
         assert types(events).count("reset") == 1
         assert len(text_of(events).split()) == 40
-        assert first.cortex._runs == {}
+        async with asyncio.timeout(10):
+            while first.cortex._runs:
+                await asyncio.sleep(0.01)
+        assert await first.follow(turn) == events
 
 
 async def test_a_stop_that_was_asked_before_the_loss_is_kept(open_stage: Open) -> None:
