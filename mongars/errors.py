@@ -23,7 +23,10 @@ happened and what to do next, and never carries a secret or somebody's text.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
+
+URN: Final = "urn:mongars:problem:"
+"""What stands before a problem's slug in the `type` of a problem document."""
 
 
 @dataclass(frozen=True)

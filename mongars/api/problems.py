@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from mongars.errors import (
+    URN,
     Fault,
     FieldFault,
     Forbidden,
@@ -29,7 +30,6 @@ from mongars.telemetry import LEVELS
 
 log = structlog.get_logger()
 
-URN = "urn:mongars:problem:"
 _ERROR_CODE = re.compile(r"\A[a-z_]{1,60}\Z")
 """An error code of OAuth 2; a provider may send anything in its place, and the browser with it."""
 

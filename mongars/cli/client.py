@@ -15,10 +15,9 @@ from typing import Any, Self
 
 import httpx
 
-from mongars.errors import MEANING, Fault, FieldFault, Unavailable
+from mongars.errors import MEANING, URN, Fault, FieldFault, Unavailable
 
 PREFIX = "/api/v1"
-PROBLEM = "urn:mongars:problem:"
 LAST = frozenset({"done", "failed"})
 """Events that end a turn."""
 
@@ -229,7 +228,7 @@ def fault_in(problem: Mapping[str, Any], status: int = 500) -> Fault:
         for one in problem.get("errors") or ()
     ]
     detail = problem.get("detail") or problem.get("title") or f"the server answered {status}"
-    slug = str(problem.get("type", "")).removeprefix(PROBLEM)
+    slug = str(problem.get("type", "")).removeprefix(URN)
     return kind(str(detail), slug=slug or None, errors=wrong)
 
 

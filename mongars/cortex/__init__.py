@@ -1,7 +1,7 @@
 """One turn of a conversation, from words in to words out: durable, streamed."""
 
 from mongars.cortex.beginning import Key
-from mongars.cortex.cortex import Cortex, person_topic
+from mongars.cortex.cortex import Cortex
 from mongars.cortex.events import LAST, Event, FinishReason
 from mongars.cortex.performing import problem_of
 from mongars.cortex.prompt import SYSTEM_PROMPT
@@ -24,6 +24,5 @@ __all__ = [
     "TurnKind",
     "TurnState",
     "forget_person",
-    "person_topic",
     "problem_of",
 ]

@@ -1,10 +1,9 @@
 """A turn's events in the terms of language models, for callers who speak with those."""
 
 from mongars.cortex.events import Event
-from mongars.errors import Busy, Fault, Invalid, Missing, Unavailable
+from mongars.errors import URN, Busy, Fault, Invalid, Missing, Unavailable
 from mongars.llm import AnswerEvent, Finished, Started, Text, Thinking, Usage
 
-URN = "urn:mongars:problem:"
 _KINDS: dict[int, type[Fault]] = {404: Missing, 422: Invalid, 429: Busy}
 
 

@@ -34,6 +34,7 @@ from mongars.hippocampus import (
     conversation,
     create_conversation,
     message,
+    person_topic,
 )
 from mongars.ids import now
 from mongars.jobs import Jobs
@@ -50,11 +51,6 @@ QUIET_S: Final = 2.0
 SURELY_SHORT: Final = 1000
 """Characters that fit into every model's context."""
 COMPACT_AT_ONCE: Final = 200
-
-
-def person_topic(owner_id: str) -> str:
-    """Where the turns that begin for a person are told."""
-    return f"person:{owner_id}"
 
 
 class Cortex:

@@ -27,7 +27,7 @@ from mongars.cortex.prompt import TRIMMED, Fitting, Noted, Prompt, lay_out, too_
 from mongars.cortex.recorder import Recorder
 from mongars.cortex.run import Ending, Run, piece
 from mongars.database import Database
-from mongars.errors import Fault, Invalid, Unavailable, meaning
+from mongars.errors import URN, Fault, Invalid, Unavailable, meaning
 from mongars.hippocampus import MessageState, branch, conversation, message
 from mongars.ids import rfc3339
 from mongars.llm import (
@@ -45,8 +45,6 @@ from mongars.llm import Started as ModelStarted
 
 log = structlog.get_logger()
 tracer = trace.get_tracer("mongars")
-
-URN = "urn:mongars:problem:"
 
 
 def problem_of(fault: Fault) -> dict[str, Any]:

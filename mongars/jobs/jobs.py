@@ -17,7 +17,7 @@ from opentelemetry import metrics
 
 from mongars.bus import Bus
 from mongars.database import SYSTEM, Database, Owner, Writing
-from mongars.errors import Fault, Missing, Unavailable
+from mongars.errors import URN, Fault, Missing, Unavailable
 from mongars.ids import new_id, now
 from mongars.jobs import store
 from mongars.jobs.job import Job, Work
@@ -206,7 +206,7 @@ class Jobs:
         if row.attempts > self.settings.attempts:
             del self._running[row.id]
             error = {
-                "type": "urn:mongars:problem:interrupted",
+                "type": f"{URN}interrupted",
                 "detail": f"The worker ended {self.settings.attempts} times while doing this.",
             }
             await self._finish(worker_id, row, "failed", error=error)
@@ -265,12 +265,12 @@ class Jobs:
                     worker_id, row.id, state="queued", leased_by=None, run_after=now() + pause
                 )
             else:
-                error = {"type": f"urn:mongars:problem:{fault.problem}", "detail": fault.detail}
+                error = {"type": f"{URN}{fault.problem}", "detail": fault.detail}
                 await self._finish(worker_id, row, "failed", error=error)
         except Exception:  # one job's unit of work ends here
             log.exception("jobs.failed", kind=row.kind, job_id=row.id)
             error = {
-                "type": "urn:mongars:problem:internal",
+                "type": f"{URN}internal",
                 "detail": "This failed for a reason that stands in the server's log.",
             }
             await self._finish(worker_id, row, "failed", error=error)

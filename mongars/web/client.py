@@ -7,6 +7,7 @@ import httpx
 from starlette.types import ASGIApp
 
 from mongars.errors import (
+    URN,
     Busy,
     Conflict,
     Fault,
@@ -20,7 +21,6 @@ from mongars.errors import (
     Unproven,
 )
 
-URN = "urn:mongars:problem:"
 TIMEOUT_S = 15
 """For what answers at once; waiting for a whole answer of the model has no time-out."""
 

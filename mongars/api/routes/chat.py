@@ -15,11 +15,10 @@ from mongars.api.security import Chatter
 from mongars.api.strict import StrictRoute
 from mongars.body import Body
 from mongars.cortex import Key, Turn
-from mongars.errors import Fault, FieldFault, Invalid, Unavailable
+from mongars.errors import URN, Fault, FieldFault, Invalid, Unavailable
 
 router = APIRouter(tags=["chat"], route_class=StrictRoute)
 
-URN = "urn:mongars:problem:"
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"model": shapes.ChatTold, "content": {"text/event-stream": {}}}
 }

@@ -20,8 +20,9 @@ from mongars.api.strict import StrictRoute, read_json
 from mongars.auth import Caller
 from mongars.body import Body
 from mongars.bouche import Block, BlockRenderer
-from mongars.cortex import Event, person_topic
+from mongars.cortex import Event
 from mongars.errors import Fault, FieldFault, Forbidden, Invalid, Malformed, Unproven
+from mongars.hippocampus import person_topic
 
 log = structlog.get_logger()
 
